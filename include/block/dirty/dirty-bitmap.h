@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Dirty bitmaps on nodes: which parts were written since.
+ *
+ * Names and life: main thread.  Bits: home AioContext of the node, or main thread while quiesced.
+ * Offsets and lengths in bytes.
+ */
+#ifndef BLOCK_DIRTY_DIRTY_BITMAP_H
+#define BLOCK_DIRTY_DIRTY_BITMAP_H
+
+#include "block/graph/graph.h"
+
+#define BDRV_DIRTY_GRANULARITY_DEFAULT 65536u
+#define BDRV_DIRTY_NAME_MAX 1023
+
+typedef enum BdrvBitmapCheck {
+    BDRV_BITMAP_BUSY = 1 << 0,
+    BDRV_BITMAP_RO = 1 << 1,
+    BDRV_BITMAP_INCONSISTENT = 1 << 2,
+} BdrvBitmapCheck;
+#define BDRV_BITMAP_DEFAULT (BDRV_BITMAP_BUSY | BDRV_BITMAP_RO | BDRV_BITMAP_INCONSISTENT)
+#define BDRV_BITMAP_ALLOW_RO (BDRV_BITMAP_BUSY | BDRV_BITMAP_INCONSISTENT)
+
+/* @name NULL: anonymous.  Granularity: a power of two, 512 bytes to 2 GiB; 0: the default. */
+BdrvDirtyBitmap *bdrv_create_dirty_bitmap(BlockDriverState *bs, uint32_t granularity, const char *name,
+                                          Error **errp);
+void bdrv_release_dirty_bitmap(BdrvDirtyBitmap *bitmap);
+void bdrv_release_all_dirty_bitmaps(BlockDriverState *bs);
+BdrvDirtyBitmap *bdrv_find_dirty_bitmap(BlockDriverState *bs, const char *name);
+BdrvDirtyBitmap *bdrv_dirty_bitmap_next(BlockDriverState *bs, BdrvDirtyBitmap *bitmap);
+const char *bdrv_dirty_bitmap_name(const BdrvDirtyBitmap *bitmap);
+BlockDriverState *bdrv_dirty_bitmap_bs(const BdrvDirtyBitmap *bitmap);
+/* 0, or the error that says why @bitmap cannot be used now. */
+int bdrv_dirty_bitmap_check(const BdrvDirtyBitmap *bitmap, uint32_t flags, Error **errp);
+void bdrv_dirty_bitmap_set_busy(BdrvDirtyBitmap *bitmap, bool busy);
+bool bdrv_dirty_bitmap_busy(const BdrvDirtyBitmap *bitmap);
+void bdrv_enable_dirty_bitmap(BdrvDirtyBitmap *bitmap);
+void bdrv_disable_dirty_bitmap(BdrvDirtyBitmap *bitmap);
+bool bdrv_dirty_bitmap_enabled(const BdrvDirtyBitmap *bitmap);
+void bdrv_dirty_bitmap_set_persistence(BdrvDirtyBitmap *bitmap, bool persistent);
+bool bdrv_dirty_bitmap_get_persistence(const BdrvDirtyBitmap *bitmap);
+uint32_t bdrv_dirty_bitmap_granularity(const BdrvDirtyBitmap *bitmap);
+int64_t bdrv_dirty_bitmap_size(const BdrvDirtyBitmap *bitmap);
+
+bool bdrv_dirty_bitmap_get(BdrvDirtyBitmap *bitmap, int64_t offset);
+int64_t bdrv_get_dirty_count(BdrvDirtyBitmap *bitmap); /* bytes */
+void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
+void bdrv_reset_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
+/* *backup, if @backup is not NULL, gets the old bits, for bdrv_restore_dirty_bitmap(). */
+void bdrv_clear_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap **backup);
+void bdrv_restore_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap *backup);
+int64_t bdrv_dirty_bitmap_next_dirty(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
+int64_t bdrv_dirty_bitmap_next_zero(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
+bool bdrv_dirty_bitmap_next_dirty_area(BdrvDirtyBitmap *bitmap, int64_t start, int64_t end,
+                                       int64_t max_dirty_bytes, int64_t *dirty_start, int64_t *dirty_bytes);
+/* Is [offset, offset+*pnum) all dirty (true) or all clean (false)? */
+bool bdrv_dirty_bitmap_status(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes, int64_t *pnum);
+/* dest |= src; sizes must be equal, granularities may differ. */
+bool bdrv_merge_dirty_bitmap(BdrvDirtyBitmap *dest, const BdrvDirtyBitmap *src, HBitmap **backup,
+                             Error **errp);
+
+/*
+ * A frozen bitmap and its successor: while a job reads @bitmap, an anonymous successor takes the new
+ * writes.  abdicate: the successor's bits are what remains (job succeeded); reclaim: both are merged.
+ */
+int bdrv_dirty_bitmap_create_successor(BdrvDirtyBitmap *bitmap, Error **errp);
+BdrvDirtyBitmap *bdrv_dirty_bitmap_abdicate(BdrvDirtyBitmap *bitmap, Error **errp);
+BdrvDirtyBitmap *bdrv_reclaim_dirty_bitmap(BdrvDirtyBitmap *bitmap, Error **errp);
+bool bdrv_dirty_bitmap_has_successor(const BdrvDirtyBitmap *bitmap);
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * BlockDriver: what a format, protocol or filter can do; one small table for each of its trades.
+ * A program enters the drivers it has with bdrv_register(), main thread, before the first node.
+ */
+#ifndef BLOCK_GRAPH_DRIVER_H
+#define BLOCK_GRAPH_DRIVER_H
+
+#include <jansson.h>
+#include "aio/aio.h"
+#include "coro/lock.h"
+#include "qapi/qapi-types-block-core.h"
+#include "util/error.h"
+#include "util/iov.h"
+#include "util/queue.h"
+
+typedef struct BlockDriverState BlockDriverState;
+typedef struct BdrvChild BdrvChild;
+typedef struct BdrvDirtyBitmap BdrvDirtyBitmap;
+
+typedef enum BdrvRequestFlags {
+    BDRV_REQ_MAY_UNMAP = 1 << 0,       /* write zeroes: may give the space back */
+    BDRV_REQ_NO_FALLBACK = 1 << 1,     /* write zeroes: -ENOTSUP rather than writing zeros out */
+    BDRV_REQ_FUA = 1 << 2,             /* on stable storage before it returns */
+    BDRV_REQ_WRITE_COMPRESSED = 1 << 3,
+    BDRV_REQ_WRITE_UNCHANGED = 1 << 4, /* readers see no difference */
+    BDRV_REQ_SERIALISING = 1 << 5,     /* overlapping requests wait for this one */
+    BDRV_REQ_NO_SERIALISING = 1 << 6,  /* read: do not wait for serialising requests (old contents) */
+    BDRV_REQ_NO_WAIT = 1 << 7,         /* -EBUSY rather than wait for an overlapping request */
+    BDRV_REQ_ZERO_WRITE = 1 << 8,      /* internal: the write is a write-zeroes */
+    BDRV_REQ_PREFETCH = 1 << 9,        /* read without a buffer, for its side effects */
+} BdrvRequestFlags;
+
+/* What block status says of a range. */
+enum {
+    BDRV_BLOCK_DATA = 0x01,         /* allocated in the node that answers and stored */
+    BDRV_BLOCK_ZERO = 0x02,         /* reads as zeros */
+    BDRV_BLOCK_OFFSET_VALID = 0x04, /* *map is the offset in *file */
+    BDRV_BLOCK_RAW = 0x08,          /* internal: ask *file at *map */
+    BDRV_BLOCK_ALLOCATED = 0x10,    /* decided by this node, not by its backing */
+    BDRV_BLOCK_EOF = 0x20,
+    BDRV_BLOCK_RECURSE = 0x40,      /* internal: data of *file may be zeros too, worth asking */
+};
+
+/* Opening and closing.  Main thread; the node is not in use yet, or quiesced. */
+typedef struct BlockDriverLife {
+    /* Coroutine.  Attach children with bdrv_open_child() (block/open/open.h). bs->open_flags are set. */
+    int coroutine_fn (*co_open)(BlockDriverState *bs, const BlockdevOptions *opts, Error **errp);
+    /* Coroutine.  Children are dropped by the caller afterwards. */
+    void coroutine_fn (*co_close)(BlockDriverState *bs);
+    /* Fill bs->bl; it holds what the children imply already.  Also sets supported_*_flags. */
+    void (*refresh_limits)(BlockDriverState *bs);
+    /* NULL: bdrv_default_perms. */
+    void (*child_perm)(BlockDriverState *bs, BdrvChild *c, BdrvChildRole role, uint64_t perm,
+                       uint64_t shared, uint64_t *nperm, uint64_t *nshared);
+    /*
+     * Permission transaction at a node without file child: check may take what is needed (image
+     * locks) and fail; then exactly one of set and abort follows.  All NULL or all given.
+     */
+    int (*check_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared, Error **errp);
+    void (*set_perm)(BlockDriverState *bs, uint64_t perm, uint64_t shared);
+    void (*abort_perm)(BlockDriverState *bs);
+    /*
+     * Reopen in a transaction, quiesced.  prepare returns a state of the driver's own in *ret_state;
+     * then exactly one of commit and abort frees it.  @flags are the new open flags.
+     */
+    int coroutine_fn (*co_reopen_prepare)(BlockDriverState *bs, const BlockdevOptions *opts, int flags,
+                                          void **ret_state, Error **errp);
+    void (*reopen_commit)(BlockDriverState *bs, void *state);
+    void (*reopen_abort)(BlockDriverState *bs, void *state);
+    /* Filters with requests of their own to hold or let go.  Main thread.  May be NULL. */
+    void (*drain_begin)(BlockDriverState *bs);
+    void (*drain_end)(BlockDriverState *bs);
+    /* The home AioContext is @ctx from now on (quiesced).  May be NULL. */
+    void (*aio_context_changed)(BlockDriverState *bs, AioContext *ctx);
+} BlockDriverLife;
+
+/* The data path.  Coroutines in the node's home AioContext.  Offsets and lengths in bytes. */
+typedef struct BlockDriverData {
+    /* Aligned to bl.request_alignment, inside the length.  @qiov may be larger: use @qiov_offset. */
+    int coroutine_fn (*co_preadv)(BlockDriverState *bs, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+                                  size_t qiov_offset, BdrvRequestFlags flags);
+    /* Only flags in bs->supported_write_flags arrive. NULL: read-only driver. */
+    int coroutine_fn (*co_pwritev)(BlockDriverState *bs, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+                                   size_t qiov_offset, BdrvRequestFlags flags);
+    /* -ENOTSUP: written out as zeros by the caller unless NO_FALLBACK.  May be NULL. */
+    int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                         BdrvRequestFlags flags);
+    /* Advice.  -ENOTSUP is taken as done.  May be NULL. */
+    int coroutine_fn (*co_pdiscard)(BlockDriverState *bs, int64_t offset, int64_t bytes);
+    /* Everything written is on stable storage (own caches; children are flushed by the caller). */
+    int coroutine_fn (*co_flush)(BlockDriverState *bs);
+    /*
+     * BDRV_BLOCK_* of the first *pnum bytes (>= 1, a multiple of request_alignment) of the range; NULL:
+     * all data.  *file is a node and *map an offset in it, with OFFSET_VALID or RAW.
+     */
+    int coroutine_fn (*co_block_status)(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes,
+                                        int64_t *pnum, int64_t *map, BlockDriverState **file);
+    int64_t coroutine_fn (*co_getlength)(BlockDriverState *bs); /* NULL: that of bs->file */
+    int coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t offset, bool exact, PreallocMode prealloc,
+                                    BdrvRequestFlags flags, Error **errp);
+    int64_t coroutine_fn (*co_get_allocated_file_size)(BlockDriverState *bs);
+} BlockDriverData;
+
+typedef struct BlockDriverInfo {
+    int64_t cluster_size; /* 0: none */
+    bool is_dirty;
+} BlockDriverInfo;
+
+typedef struct BlockCreateArgs {
+    const char *filename;
+    int64_t size;
+    const char *backing_file, *backing_format; /* NULL: none */
+} BlockCreateArgs;
+
+/* Images as files: creating, recognising, describing. */
+typedef struct BlockDriverImage {
+    /* How sure (0..100) that @buf, the first @len bytes of the file, is of this format.  May be NULL. */
+    int (*probe)(const uint8_t *buf, size_t len, const char *filename);
+    /* Coroutine, main thread.  Protocol drivers make the file; formats write into it.  May be NULL. */
+    int coroutine_fn (*co_create)(const BlockCreateArgs *args, Error **errp);
+    int coroutine_fn (*co_get_info)(BlockDriverState *bs, BlockDriverInfo *ret_info); /* may be NULL */
+} BlockDriverImage;
+
+typedef struct BlockDriver {
+    const char *format_name; /* the value of "driver" */
+    bool is_filter;          /* shows its one FILTERED child unchanged */
+    bool is_protocol;        /* has no child: the end of a tree */
+    bool supports_backing;
+    size_t instance_size;
+    const BlockDriverLife *life;
+    const BlockDriverData *data;
+    const BlockDriverImage *image; /* may be NULL */
+    QLIST_ENTRY(BlockDriver) list;
+} BlockDriver;
+
+void bdrv_register(BlockDriver *drv);
+BlockDriver *bdrv_find_format(const char *format_name);
+BlockDriver *bdrv_next_driver(BlockDriver *drv); /* NULL: first */
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A request's way: check, align, track, serialise, notify, split, dispatch.
+ *
+ * Context of everything here: coroutine, in the home AioContext of the node (read-only nodes: any).
+ * Offsets and lengths are bytes.  Return: 0 (or as said), or negative errno.
+ */
+#ifndef BLOCK_IO_IO_H
+#define BLOCK_IO_IO_H
+
+#include "block/graph/graph.h"
+
+/* Longest request accepted from above: a signed 32-bit count with room for padding to any alignment. */
+#define BDRV_REQUEST_MAX_BYTES (INT32_MAX & ~(int64_t)0xfffff)
+/* Largest image: room for alignment arithmetic in int64_t. */
+#define BDRV_MAX_LENGTH (INT64_MAX & ~(int64_t)0xfffffff)
+
+typedef enum BdrvTrackedRequestType {
+    BDRV_TRACKED_READ,
+    BDRV_TRACKED_WRITE,
+    BDRV_TRACKED_DISCARD,
+    BDRV_TRACKED_TRUNCATE,
+} BdrvTrackedRequestType;
+
+/* One request under way in a node; lives on the stack of the coroutine that makes it. */
+struct BdrvTrackedRequest {
+    BlockDriverState *bs;
+    int64_t offset, bytes; /* as asked, after alignment for before-write notifiers */
+    BdrvTrackedRequestType type;
+    BdrvRequestFlags flags;
+    bool serialising;
+    int64_t overlap_offset, overlap_bytes; /* what others must not touch */
+    Coroutine *co;
+    CoQueue wait_queue; /* coroutines blocked on this request */
+    BdrvTrackedRequest *waiting_for;
+    QLIST_ENTRY(BdrvTrackedRequest) list;
+};
+
+/* @qiov holds @bytes at its start; _part: at @qiov_offset. */
+int coroutine_fn bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+                                BdrvRequestFlags flags);
+int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+                                     size_t qiov_offset, BdrvRequestFlags flags);
+int coroutine_fn bdrv_co_pwritev(BdrvChild *child, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+                                 BdrvRequestFlags flags);
+int coroutine_fn bdrv_co_pwritev_part(BdrvChild *child, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+                                      size_t qiov_offset, BdrvRequestFlags flags);
+int coroutine_fn bdrv_co_pread(BdrvChild *child, int64_t offset, int64_t bytes, void *buf,
+                               BdrvRequestFlags flags);
+int coroutine_fn bdrv_co_pwrite(BdrvChild *child, int64_t offset, int64_t bytes, const void *buf,
+                                BdrvRequestFlags flags);
+/* Reads what is there now without waiting for serialising requests; sectors of 512 bytes. */
+int coroutine_fn bdrv_co_readv_no_serialising(BdrvChild *child, int64_t sector_num, int nb_sectors,
+                                              QEMUIOVector *qiov);
+int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes,
+                                       BdrvRequestFlags flags);
+int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
+int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
+/* Control path flavour of resize: needs BLK_PERM_RESIZE. */
+int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact, PreallocMode prealloc,
+                                  BdrvRequestFlags flags, Error **errp);
+
+/* BDRV_BLOCK_* of the first *pnum bytes; *pnum = 0 only at or past the end (then BDRV_BLOCK_EOF). */
+int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum,
+                                      int64_t *map, BlockDriverState **file);
+/* Along the backing chain from @bs down to, not including, @base (NULL: all of it). */
+int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base, int64_t offset,
+                                            int64_t bytes, int64_t *pnum, int64_t *map,
+                                            BlockDriverState **file);
+/* 1: allocated in @bs itself (filters looked through), 0: not. */
+int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);
+/* 1: the whole range surely reads as zeros, 0: not known, without reading. */
+int coroutine_fn bdrv_co_is_zero_fast(BlockDriverState *bs, int64_t offset, int64_t bytes);
+int64_t coroutine_fn bdrv_co_get_allocated_file_size(BlockDriverState *bs);
+int coroutine_fn bdrv_co_get_info(BlockDriverState *bs, BlockDriverInfo *ret_info);
+
+/* "write 4096+512 serialising, 2 waiters".  Any state. */
+struct TextBuf;
+void bdrv_tracked_request_to_text(struct TextBuf *out, const BdrvTrackedRequest *req);
+
+#endif

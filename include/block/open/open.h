@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From options to a graph: open, probe, reopen, create, backing chains.
+ * Main thread; co_ functions are coroutines of the main AioContext.
+ */
+#ifndef BLOCK_OPEN_OPEN_H
+#define BLOCK_OPEN_OPEN_H
+
+#include "block/graph/graph.h"
+
+/*
+ * bdrv_co_open() - open the tree that @opts describe
+ *
+ * Return: the node, one reference for the caller; NULL with @errp set, nothing left behind.
+ */
+BlockDriverState *coroutine_fn bdrv_co_open(const BlockdevOptions *opts, Error **errp);
+
+typedef struct BdrvOpenFileArgs {
+    const char *filename;
+    const char *format;    /* NULL: probe */
+    const char *node_name; /* NULL: made up */
+    bool read_only;
+    bool cache_direct, cache_no_flush;
+    bool discard_unmap;
+    bool force_share;
+    bool no_backing;
+    bool has_aio;
+    BlockdevAioOptions aio;
+    BlockDriverState *backing; /* NULL: as the image says; counted by callee */
+} BdrvOpenFileArgs;
+/* An image by its filename ("disk.img", "json:{...}"). */
+BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, Error **errp);
+
+/*
+ * For a driver's co_open: open or look up @ref and attach it as child @name (also sets bs->file for
+ * "file").  NULL with @errp set.
+ */
+BdrvChild *coroutine_fn bdrv_open_child(BlockDriverState *bs, const BlockdevRef *ref, const char *name,
+                                        BdrvChildRole role, Error **errp);
+/* Backing of a format whose options have one; @ref NULL: bs->backing_file, if there is one. */
+int coroutine_fn bdrv_open_backing(BlockDriverState *bs, const BlockdevRefOrNull *ref, Error **errp);
+
+/* Make an image file of @format at @args->filename, as qemu-img create does. */
+int coroutine_fn bdrv_co_create_image(const char *format, const BlockCreateArgs *args, Error **errp);
+
+/* All or none, with the whole subgraph of each quiesced. */
+int coroutine_fn bdrv_co_reopen_multiple(const BlockdevOptionsList *list, Error **errp);
+
+/* blockdev-add / blockdev-del: nodes the monitor owns. */
+int coroutine_fn bdrv_co_blockdev_add(const BlockdevOptions *opts, Error **errp);
+int coroutine_fn bdrv_co_blockdev_del(const char *node_name, Error **errp);
+/* At exit: drop every monitor-owned node. */
+void coroutine_fn bdrv_co_close_all(void);
+
+/* Best driver for the image @file, by probing; "raw" when nothing claims it. */
+BlockDriver *coroutine_fn bdrv_co_probe(BdrvChild *file, const char *filename, Error **errp);
+
+#endif
