@@ -46,15 +46,15 @@ extern Error *error_fatal;
  *
  * The message is a phrase without a newline or a final full stop.  errno is preserved.
  */
-#define error_setg(errp, ...)                                                                      \
-    error_set_internal((errp), __FILE__, __LINE__, __func__, ERROR_CLASS_GENERIC_ERROR, 0,         \
+#define error_setg(errp, ...)                                                              \
+    error_set_internal((errp), __FILE__, __LINE__, __func__, ERROR_CLASS_GENERIC_ERROR, 0, \
                        __VA_ARGS__)
-#define error_setg_errno(errp, os_errno, ...)                                                      \
-    error_set_internal((errp), __FILE__, __LINE__, __func__, ERROR_CLASS_GENERIC_ERROR,            \
+#define error_setg_errno(errp, os_errno, ...)                                           \
+    error_set_internal((errp), __FILE__, __LINE__, __func__, ERROR_CLASS_GENERIC_ERROR, \
                        (os_errno), __VA_ARGS__)
-#define error_setg_file_open(errp, os_errno, filename)                                             \
+#define error_setg_file_open(errp, os_errno, filename) \
     error_setg_errno((errp), (os_errno), "Could not open '%s'", (filename))
-#define error_set(errp, error_class, ...)                                                          \
+#define error_set(errp, error_class, ...) \
     error_set_internal((errp), __FILE__, __LINE__, __func__, (error_class), 0, __VA_ARGS__)
 
 void error_set_internal(Error **errp, const char *file, int line, const char *func,
@@ -108,12 +108,12 @@ typedef struct ErrorGuard {
 
 void error_guard_end(ErrorGuard *guard);
 
-#define ERRP_GUARD()                                                                               \
-    __attribute__((cleanup(error_guard_end))) ErrorGuard errp_guard = {.outer = errp};             \
-    do {                                                                                           \
-        if (!errp || errp == &error_fatal) {                                                       \
-            errp = &errp_guard.local;                                                              \
-        }                                                                                          \
+#define ERRP_GUARD()                                                                   \
+    __attribute__((cleanup(error_guard_end))) ErrorGuard errp_guard = {.outer = errp}; \
+    do {                                                                               \
+        if (!errp || errp == &error_fatal) {                                           \
+            errp = &errp_guard.local;                                                  \
+        }                                                                              \
     } while (0)
 
 /*

@@ -69,9 +69,8 @@ int64_t hbitmap_next_zero(const HBitmap *hb, int64_t start, int64_t count);
  * Return: false when there is none; otherwise *ret_dirty_start and *ret_dirty_count, the latter cut at
  * @end, at the bitmap's end, and at @max_dirty_count.
  */
-bool hbitmap_next_dirty_area(const HBitmap *hb, int64_t start, int64_t end,
-                             int64_t max_dirty_count, int64_t *ret_dirty_start,
-                             int64_t *ret_dirty_count);
+bool hbitmap_next_dirty_area(const HBitmap *hb, int64_t start, int64_t end, int64_t max_dirty_count,
+                             int64_t *ret_dirty_start, int64_t *ret_dirty_count);
 
 /* Whether @start is set, and in *ret_count for how many items (at most @count) that stays so. */
 bool hbitmap_status(const HBitmap *hb, int64_t start, int64_t count, int64_t *ret_count);

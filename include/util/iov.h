@@ -45,7 +45,7 @@ size_t iov_discard_front(struct iovec **iov, unsigned int *iov_cnt, size_t bytes
 typedef struct QEMUIOVector {
     struct iovec *iov;
     int niov;
-    int nalloc; /* elements allocated; QEMU_IOVEC_EXTERNAL if the array is someone else's */
+    int nalloc;  /* elements allocated; QEMU_IOVEC_EXTERNAL if the array is someone else's */
     size_t size; /* bytes in all elements */
     struct iovec local_iov;
 } QEMUIOVector;
@@ -53,10 +53,10 @@ typedef struct QEMUIOVector {
 #define QEMU_IOVEC_EXTERNAL (-1)
 
 /* For a declaration: QEMUIOVector qiov = QEMU_IOVEC_INIT_BUF(qiov, buf, len); no destroy needed. */
-#define QEMU_IOVEC_INIT_BUF(self, buf, len)                                                        \
-    {                                                                                              \
-        .iov = &(self).local_iov, .niov = 1, .nalloc = QEMU_IOVEC_EXTERNAL, .size = (len),         \
-        .local_iov = {.iov_base = (void *)(buf), .iov_len = (len)},                                \
+#define QEMU_IOVEC_INIT_BUF(self, buf, len)                                                \
+    {                                                                                      \
+        .iov = &(self).local_iov, .niov = 1, .nalloc = QEMU_IOVEC_EXTERNAL, .size = (len), \
+        .local_iov = {.iov_base = (void *)(buf), .iov_len = (len)},                        \
     }
 
 /* An empty vector that can grow; @alloc_hint elements without another allocation. */

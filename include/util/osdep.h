@@ -40,10 +40,10 @@
 #endif
 
 #ifndef container_of
-#define container_of(ptr, type, member)                                                            \
-    ({                                                                                             \
-        const __typeof__(((type *)0)->member) *container_of_ptr = (ptr);                           \
-        (type *)((char *)container_of_ptr - offsetof(type, member));                               \
+#define container_of(ptr, type, member)                                  \
+    ({                                                                   \
+        const __typeof__(((type *)0)->member) *container_of_ptr = (ptr); \
+        (type *)((char *)container_of_ptr - offsetof(type, member));     \
     })
 #endif
 
@@ -51,7 +51,7 @@
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 #endif
 
-#define QEMU_BUILD_BUG_ON(condition)          _Static_assert(!(condition), "not expected: " #condition)
+#define QEMU_BUILD_BUG_ON(condition)           _Static_assert(!(condition), "not expected: " #condition)
 #define QEMU_BUILD_BUG_MSG(condition, message) _Static_assert(!(condition), message)
 
 /* Any divisor, non-negative n. */
@@ -129,25 +129,25 @@ static inline uint64_t pow2ceil(uint64_t value)
 #define UTIL_BE(bits, value) (value)
 #endif
 
-#define UTIL_BYTE_ORDER(order, MACRO, bits, letter)                                                \
-    static inline uint##bits##_t cpu_to_##order##bits(uint##bits##_t value)                        \
-    {                                                                                              \
-        return MACRO(bits, value);                                                                 \
-    }                                                                                              \
-    static inline uint##bits##_t order##bits##_to_cpu(uint##bits##_t value)                        \
-    {                                                                                              \
-        return MACRO(bits, value);                                                                 \
-    }                                                                                              \
-    static inline void st##letter##_##order##_p(void *ptr, uint##bits##_t value)                   \
-    {                                                                                              \
-        uint##bits##_t raw = MACRO(bits, value);                                                   \
-        memcpy(ptr, &raw, sizeof(raw));                                                            \
-    }                                                                                              \
-    static inline uint##bits##_t ld##letter##_##order##_p(const void *ptr)                         \
-    {                                                                                              \
-        uint##bits##_t raw;                                                                        \
-        memcpy(&raw, ptr, sizeof(raw));                                                            \
-        return MACRO(bits, raw);                                                                   \
+#define UTIL_BYTE_ORDER(order, MACRO, bits, letter)                              \
+    static inline uint##bits##_t cpu_to_##order##bits(uint##bits##_t value)      \
+    {                                                                            \
+        return MACRO(bits, value);                                               \
+    }                                                                            \
+    static inline uint##bits##_t order##bits##_to_cpu(uint##bits##_t value)      \
+    {                                                                            \
+        return MACRO(bits, value);                                               \
+    }                                                                            \
+    static inline void st##letter##_##order##_p(void *ptr, uint##bits##_t value) \
+    {                                                                            \
+        uint##bits##_t raw = MACRO(bits, value);                                 \
+        memcpy(ptr, &raw, sizeof(raw));                                          \
+    }                                                                            \
+    static inline uint##bits##_t ld##letter##_##order##_p(const void *ptr)       \
+    {                                                                            \
+        uint##bits##_t raw;                                                      \
+        memcpy(&raw, ptr, sizeof(raw));                                          \
+        return MACRO(bits, raw);                                                 \
     }
 
 UTIL_BYTE_ORDER(le, UTIL_LE, 16, w)

@@ -17,12 +17,12 @@
 #include <stdint.h>
 
 typedef struct RateLimit {
-    uint64_t speed;          /* units a second; 0: no limit */
+    uint64_t speed; /* units a second; 0: no limit */
     uint64_t slice_ns;
-    uint64_t slice_quota;    /* units a slice, at least 1 */
-    int64_t slice_start_ns;  /* start of the run of slices now being paid */
-    int64_t slice_end_ns;    /* when the units so far are paid; 0: no run yet */
-    uint64_t dispatched;     /* units since slice_start_ns */
+    uint64_t slice_quota;   /* units a slice, at least 1 */
+    int64_t slice_start_ns; /* start of the run of slices now being paid */
+    int64_t slice_end_ns;   /* when the units so far are paid; 0: no run yet */
+    uint64_t dispatched;    /* units since slice_start_ns */
 } RateLimit;
 
 void ratelimit_init(RateLimit *limit);

@@ -14,7 +14,7 @@ int systemd_notify(const char *state);
 /* The first file descriptor a service manager hands over. */
 #define SYSTEMD_FIRST_FD 3
 /* More would not be a service but a mistake in the environment. */
-#define SYSTEMD_FDS_MAX 1024
+#define SYSTEMD_FDS_MAX  1024
 
 /**
  * systemd_listen_fds() - the descriptors handed over by $LISTEN_PID and $LISTEN_FDS

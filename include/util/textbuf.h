@@ -17,9 +17,9 @@ typedef struct TextBuf {
     size_t allocated;
 } TextBuf;
 
-#define TEXTBUF_INIT                                                                               \
-    {                                                                                              \
-        0                                                                                          \
+#define TEXTBUF_INIT \
+    {                \
+        0            \
     }
 
 void textbuf_printf(TextBuf *buf, const char *fmt, ...) G_GNUC_PRINTF(2, 3);

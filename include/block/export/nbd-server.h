@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The NBD server of the process: one listening address, any number of exports.  Main thread. */
+#ifndef BLOCK_EXPORT_NBD_SERVER_H
+#define BLOCK_EXPORT_NBD_SERVER_H
+
+#include "qapi/qapi-types-block-export.h"
+#include "util/error.h"
+#include "coro/coroutine.h"
+
+void nbd_export_register(void); /* enter the kind "nbd" in the export room's table */
+/* @max_connections 0: no limit. @handshake_max_seconds 0: no limit. */
+int coroutine_fn nbd_server_co_start(const SocketAddress *addr, uint32_t handshake_max_seconds,
+                                     uint32_t max_connections, Error **errp);
+/* The same on a listening socket handed over (socket activation); takes ownership. */
+int coroutine_fn nbd_server_co_start_fd(int listen_fd, uint32_t handshake_max_seconds,
+                                        uint32_t max_connections, Error **errp);
+void coroutine_fn nbd_server_co_stop(void);
+bool nbd_server_is_running(void);
+
+#endif

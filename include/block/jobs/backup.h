@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The backup job, for those who start one.  The CowRequest API is in block/block_backup.h. */
+#ifndef BLOCK_JOBS_BACKUP_H
+#define BLOCK_JOBS_BACKUP_H
+
+#include "block/dirty/dirty-bitmap.h"
+#include "block/jobs/blockjob.h"
+
+typedef struct BackupJobArgs {
+    const char *job_id; /* NULL: the device's name */
+    BlockDriverState *source, *target; /* borrowed; the job takes references */
+    int64_t speed;
+    MirrorSyncMode sync;
+    BdrvDirtyBitmap *sync_bitmap; /* for incremental and bitmap, else NULL */
+    BitmapSyncMode bitmap_mode;
+    bool compress;
+    BlockdevOnError on_source_error, on_target_error;
+    int flags;    /* JobCreateFlags */
+    JobTxn *txn;  /* NULL: alone */
+    const BackupPerf *perf; /* NULL: defaults */
+} BackupJobArgs;
+
+/*
+ * backup_job_create() - make the job and add its before-write notifier
+ *
+ * Context: main thread; @args->source is quiesced by the caller until after the call: the quiesce is
+ * the instant that the backup shows.  Start with job_start(), after the quiesce or inside it.
+ */
+BlockJob *backup_job_create(const BackupJobArgs *args, Error **errp);
+
+#endif

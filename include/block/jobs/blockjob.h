@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * BlockJob: a job on nodes.  It keeps its nodes alive, is drained with them, has a speed and an error
+ * policy, and is shown by query-block-jobs.
+ */
+#ifndef BLOCK_JOBS_BLOCKJOB_H
+#define BLOCK_JOBS_BLOCKJOB_H
+
+#include "block/backend/backend.h"
+#include "block/jobs/job.h"
+#include "qapi/qapi-types-block-core.h"
+#include "util/ratelimit.h"
+
+typedef struct BlockJob BlockJob;
+
+typedef struct BlockJobDriver {
+    JobDriver job_driver; /* first: a Job's driver is a BlockJobDriver when block_job_of() says so */
+    /* Main thread; may be NULL. */
+    void (*set_speed)(BlockJob *job, int64_t speed);
+    void (*query)(BlockJob *job, BlockJobInfo *info);
+} BlockJobDriver;
+
+struct BlockJob {
+    Job job; /* first */
+    const BlockJobDriver *driver;
+    char *device; /* name shown: that of the device, else of the node */
+    int64_t speed; /* bytes/s, 0: no limit */
+    RateLimit limit;
+    BlockDeviceIoStatus iostatus;
+    GSList *nodes;    /* BdrvChild, one for each node in use */
+    GSList *blockers; /* BdrvOpBlocker */
+    int64_t rate_bytes_per_s; /* recent, for query */
+};
+
+/*
+ * block_job_create() - a block job on @bs
+ * @perm/@shared: what it does with @bs.  The job runs in @bs's AioContext.  @job_id NULL: the name of
+ * the device, an error if it has none.  Blocks BLOCK_OP_* on @bs as a job's source does.
+ */
+void *block_job_create(const char *job_id, const BlockJobDriver *driver, JobTxn *txn, BlockDriverState *bs,
+                       uint64_t perm, uint64_t shared, int64_t speed, int flags, Error **errp);
+/* One more node in use; its parent is the job (drained with it). */
+BdrvChild *block_job_add_bdrv(BlockJob *job, const char *name, BlockDriverState *bs, uint64_t perm,
+                              uint64_t shared, Error **errp);
+void coroutine_fn block_job_co_remove_all_bdrv(BlockJob *job);
+/* NULL if @job is not a block job. */
+BlockJob *block_job_of(Job *job);
+BlockJob *block_job_get(const char *id, Error **errp); /* DeviceNotActive: Block job 'x' not found */
+BlockJob *block_job_next(BlockJob *job);
+bool block_job_set_speed(BlockJob *job, int64_t speed, Error **errp);
+/* Job's coroutine: how long to sleep after @n bytes of paced work, 0 when there is no limit. */
+int64_t block_job_ratelimit_delay(BlockJob *job, int64_t n);
+/* Policy, iostatus and BLOCK_JOB_ERROR for an I/O error (> 0) of the job; pauses it on stop. */
+BlockErrorAction block_job_error_action(BlockJob *job, BlockdevOnError on_err, bool is_read, int error);
+void block_job_iostatus_reset(BlockJob *job);
+BlockJobInfo *block_job_query(BlockJob *job);
+
+#endif

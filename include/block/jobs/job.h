@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Job: long work with an id, a state, progress, and an end that somebody is told of.
+ *
+ * States and verbs are those of the QMP reference (JobStatus, JobVerb).  All functions: main thread,
+ * but those marked "job's coroutine", which run in the job's AioContext.
+ */
+#ifndef BLOCK_JOBS_JOB_H
+#define BLOCK_JOBS_JOB_H
+
+#include "aio/aio.h"
+#include "coro/sleep.h"
+#include "qapi/qapi-types-job.h"
+#include "util/error.h"
+#include "util/queue.h"
+
+typedef struct Job Job;
+typedef struct JobTxn JobTxn;
+
+typedef struct JobDriver {
+    size_t instance_size; /* of the struct that begins with a Job */
+    JobType job_type;
+    /* Job's coroutine: the work.  Return 0 or negative errno, with @errp set if there are words for it. */
+    int coroutine_fn (*run)(Job *job, Error **errp);
+    /* Coroutines of the main context, called in this order at the end; each may be NULL. */
+    int coroutine_fn (*prepare)(Job *job); /* last chance to fail; jobs of a transaction together */
+    void coroutine_fn (*commit)(Job *job);
+    void coroutine_fn (*abort)(Job *job);
+    void coroutine_fn (*clean)(Job *job); /* after commit or abort */
+    void (*free)(Job *job);
+    /* Main thread.  The user asked for the end of a READY job.  NULL: the verb is refused. */
+    void (*complete)(Job *job, Error **errp);
+    /* Main thread.  A cancel came; return whether it is forced (the result is thrown away). NULL: yes. */
+    bool (*cancel)(Job *job, bool force);
+    /* Main thread.  The state of pause has changed (user or drain); nudge what sleeps.  May be NULL. */
+    void (*user_resume)(Job *job);
+    /* Extra members for query-jobs.  May be NULL. */
+    void (*query)(Job *job, JobInfo *info);
+} JobDriver;
+
+typedef enum JobCreateFlags {
+    JOB_DEFAULT = 0,
+    JOB_INTERNAL = 1 << 0,        /* invisible: no id, no events */
+    JOB_MANUAL_FINALIZE = 1 << 1, /* auto-finalize=false */
+    JOB_MANUAL_DISMISS = 1 << 2,  /* auto-dismiss=false */
+} JobCreateFlags;
+
+struct Job {
+    /* Fixed. */
+    char *id; /* NULL for internal jobs */
+    const JobDriver *driver;
+    AioContext *aio_context; /* changed only while paused by a drain */
+    bool auto_finalize, auto_dismiss;
+
+    /* Main thread. */
+    JobStatus status;
+    int refcnt;
+    JobTxn *txn;
+    Coroutine *co;
+    bool user_paused;
+    bool deferred_to_main_loop; /* run() has returned */
+    Error *err;
+    int ret;
+
+    /* Atomic: written by main, read by the job's coroutine, or the other way round. */
+    int pause_count;
+    bool cancelled, force_cancel;
+    bool busy;   /* the coroutine is running or waiting for its own I/O, not in a pause or sleep */
+    bool paused; /* sits in job_pause_point() */
+    int64_t progress_current, progress_remaining;
+
+    /* Job's coroutine. */
+    QemuCoSleep sleep;
+
+    QTAILQ_ENTRY(Job) list;
+    QTAILQ_ENTRY(Job) txn_list;
+};
+
+/*
+ * job_create() - a new job in state CREATED
+ * @txn: NULL: a transaction of its own.  Checks the id (well formed, not in use).
+ * Context @ctx is where run() will run.  Emits JOB_STATUS_CHANGE.
+ */
+void *job_create(const char *job_id, const JobDriver *driver, JobTxn *txn, AioContext *ctx, int flags,
+                 Error **errp);
+void job_start(Job *job); /* CREATED -> RUNNING; run() starts soon, in its context */
+void job_ref(Job *job);
+void job_unref(Job *job);
+Job *job_get(const char *id);
+Job *job_next(Job *job);
+
+/* Job's coroutine. */
+/* Stops here while somebody wants the job paused. */
+void coroutine_fn job_pause_point(Job *job);
+/* Sleep, unless cancelled; wakes early on cancel, pause, resume or job_wake().  Then a pause point. */
+void coroutine_fn job_sleep_ns(Job *job, int64_t ns);
+/* Until somebody calls job_wake() (or cancels, or pauses: then a pause point and it returns). */
+void coroutine_fn job_yield(Job *job);
+bool job_is_cancelled(Job *job);     /* forced: give up now */
+bool job_cancel_requested(Job *job); /* soft or forced */
+void coroutine_fn job_transition_to_ready(Job *job);
+/* Any thread. */
+void job_wake(Job *job);
+void job_progress_update(Job *job, int64_t done);
+void job_progress_set_remaining(Job *job, int64_t remaining);
+void job_progress_increase_remaining(Job *job, int64_t delta);
+
+/* Main thread, by the user.  Each verb is checked against the state; refused with QEMU's words. */
+void job_user_pause(Job *job, Error **errp);
+void job_user_resume(Job *job, Error **errp);
+void job_user_cancel(Job *job, bool force, Error **errp);
+void job_user_complete(Job *job, Error **errp);
+void coroutine_fn job_user_finalize(Job *job, Error **errp);
+void job_user_dismiss(Job **job, Error **errp);
+bool job_user_paused(Job *job);
+/* Not by the user: drains. */
+void job_pause(Job *job);
+void job_resume(Job *job);
+/* Cancel and wait for the end; at exit. */
+void coroutine_fn job_co_cancel_sync(Job *job, bool force);
+void coroutine_fn job_co_cancel_sync_all(bool force);
+/* Started but not yet run to its end / over. */
+bool job_is_completed(Job *job);
+bool job_is_ready(Job *job);
+bool job_started(Job *job);
+int job_apply_verb(Job *job, JobVerb verb, Error **errp);
+/* One line for query-jobs; free with qapi_free_JobInfo. */
+JobInfo *job_query(Job *job);
+
+/* Jobs that succeed or fail together (completion-mode grouped). */
+JobTxn *job_txn_new(void);
+void job_txn_unref(JobTxn *txn);
+
+/* Told of events in the job's life; the table is filled in from above (the monitor's events). */
+typedef struct JobEvents {
+    void (*status_change)(Job *job);
+    void (*ready)(Job *job);
+    void (*pending)(Job *job);
+    void (*concluded)(Job *job); /* BLOCK_JOB_COMPLETED or _CANCELLED */
+} JobEvents;
+
+#endif
