@@ -9,9 +9,9 @@
  *   QTAILQ     2     2      yes         yes             yes
  *
  * A head of zeroes is an empty QLIST and QSLIST; the other two need INIT (or HEAD_INITIALIZER).
- * The *_FOREACH_SAFE forms survive the removal of the current element only.  No locks.
- * An element's entry of zeroes, or one that was removed, says "on no list" to *_IS_INSERTED (QLIST
- * and QTAILQ).
+ * The *_FOREACH_SAFE forms survive the removal of the current element only.  An entry of zeroes, or
+ * one that was removed, says "on no list" to *_IS_INSERTED (QLIST and QTAILQ).  Arguments are
+ * evaluated more than once: name an element by a variable.  No locks.
  */
 #ifndef UTIL_QUEUE_H
 #define UTIL_QUEUE_H
@@ -120,17 +120,18 @@
         (elm)->field.sle_next = (listelm)->field.sle_next; \
         (listelm)->field.sle_next = (elm);                 \
     } while (0)
-/* Push from any thread; only one thread may take out, with QSLIST_MOVE_ATOMIC. */
-#define QSLIST_INSERT_HEAD_ATOMIC(head, elm, field)                                         \
-    do {                                                                                    \
-        __typeof__(elm) qslist_old = __atomic_load_n(&(head)->slh_first, __ATOMIC_RELAXED); \
-        do {                                                                                \
-            (elm)->field.sle_next = qslist_old;                                             \
-        } while (!__atomic_compare_exchange_n(&(head)->slh_first, &qslist_old, (elm), 1,    \
-                                              __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));         \
+/* Push from any thread; taking out is by QSLIST_MOVE_ATOMIC only, of everything at once. */
+#define QSLIST_INSERT_HEAD_ATOMIC(head, elm, field)                                      \
+    do {                                                                                 \
+        __typeof__((head)->slh_first) qslist_old =                                       \
+            __atomic_load_n(&(head)->slh_first, __ATOMIC_RELAXED);                       \
+        do {                                                                             \
+            (elm)->field.sle_next = qslist_old;                                          \
+        } while (!__atomic_compare_exchange_n(&(head)->slh_first, &qslist_old, (elm), 1, \
+                                              __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));      \
     } while (0)
 #define QSLIST_MOVE_ATOMIC(to, from) \
-    ((to)->slh_first = __atomic_exchange_n(&(from)->slh_first, NULL, __ATOMIC_SEQ_CST))
+    ((void)((to)->slh_first = __atomic_exchange_n(&(from)->slh_first, NULL, __ATOMIC_SEQ_CST)))
 #define QSLIST_MOVE(to, from)                \
     do {                                     \
         (to)->slh_first = (from)->slh_first; \
@@ -182,10 +183,10 @@
 #define QSIMPLEQ_EMPTY(head)      ((head)->sqh_first == NULL)
 #define QSIMPLEQ_FIRST(head)      ((head)->sqh_first)
 #define QSIMPLEQ_NEXT(elm, field) ((elm)->field.sqe_next)
-#define QSIMPLEQ_LAST(head, type, field) \
-    (QSIMPLEQ_EMPTY(head)                \
-         ? NULL                          \
-         : (struct type *)((char *)(head)->sqh_last - offsetof(struct type, field.sqe_next)))
+#define QSIMPLEQ_LAST(head, type, field)                                       \
+    (QSIMPLEQ_EMPTY(head) ? NULL                                               \
+                          : (struct type *)(void *)((char *)(head)->sqh_last - \
+                                                    offsetof(struct type, field.sqe_next)))
 #define QSIMPLEQ_INSERT_HEAD(head, elm, field)         \
     do {                                               \
         (elm)->field.sqe_next = (head)->sqh_first;     \
@@ -263,105 +264,94 @@
          (var) = (next_var))
 
 /*
- * QTAILQ: a queue from which any element can be taken.  To go backwards one needs the element in front,
- * but an entry keeps the address of the pointer to it.  That pointer is the first member of a link pair
- * whose second member is its own way back; QTailqLink names such a pair, so that one cast does.
+ * QTAILQ: a queue from which any element can be taken.  As in QLIST an entry keeps the address of the
+ * pointer that points at it.  A head and an entry have one layout (pointer forward, then address of
+ * the pointer before), so that address is also the address of the head or entry in front; its second
+ * half is the way one step further back.  QTAILQ_PREV and QTAILQ_LAST rest on that.
  */
-typedef struct QTailqLink {
-    void *next;
-    void *back; /* the link pair in front of this one */
-} QTailqLink;
-
-#define QTAILQ_HEAD(name, type)                                                                 \
-    struct name {                                                                               \
-        union {                                                                                 \
-            struct type *tqh_first;                                                             \
-            QTailqLink tqh_circ; /* .back: the link pair of the last element, or of the head */ \
-        };                                                                                      \
+#define QTAILQ_HEAD(name, type)                           \
+    struct name {                                         \
+        struct type *tqh_first;                           \
+        struct type **tqh_last; /* the NULL at the end */ \
     }
-#define QTAILQ_HEAD_INITIALIZER(head)              \
-    {                                              \
-        {                                          \
-            .tqh_circ = { NULL, &(head).tqh_circ } \
-        }                                          \
+#define QTAILQ_HEAD_INITIALIZER(head) \
+    {                                 \
+        NULL, &(head).tqh_first       \
     }
-#define QTAILQ_ENTRY(type)                                \
-    union {                                               \
-        struct type *tqe_next;                            \
-        QTailqLink tqe_circ; /* .back NULL: on no list */ \
+#define QTAILQ_ENTRY(type)                                                           \
+    struct {                                                                         \
+        struct type *tqe_next;                                                       \
+        struct type **tqe_prev; /* the pointer that points here; NULL: on no list */ \
     }
-#define QTAILQ_BACK(link) ((QTailqLink *)(link).back)
-#define QTAILQ_INIT(head)                          \
-    do {                                           \
-        (head)->tqh_first = NULL;                  \
-        (head)->tqh_circ.back = &(head)->tqh_circ; \
+#define QTAILQ_INIT(head)                      \
+    do {                                       \
+        (head)->tqh_first = NULL;              \
+        (head)->tqh_last = &(head)->tqh_first; \
     } while (0)
 #define QTAILQ_EMPTY(head)             ((head)->tqh_first == NULL)
 #define QTAILQ_FIRST(head)             ((head)->tqh_first)
 #define QTAILQ_NEXT(elm, field)        ((elm)->field.tqe_next)
-#define QTAILQ_IN_USE(elm, field)      ((elm)->field.tqe_circ.back != NULL)
+#define QTAILQ_IN_USE(elm, field)      ((elm)->field.tqe_prev != NULL)
 #define QTAILQ_IS_INSERTED(elm, field) QTAILQ_IN_USE(elm, field)
-/* The element's own link pair is what the pair two steps back points at. */
-#define QTAILQ_LAST(head) \
-    ((__typeof__((head)->tqh_first))QTAILQ_BACK(*QTAILQ_BACK((head)->tqh_circ))->next)
+#define QTAILQ_LAST(head)              (*((__typeof__(*(head)) *)(void *)(head)->tqh_last)->tqh_last)
 #define QTAILQ_PREV(elm, field) \
-    ((__typeof__((elm)->field.tqe_next))QTAILQ_BACK(*QTAILQ_BACK((elm)->field.tqe_circ))->next)
-#define QTAILQ_INSERT_HEAD(head, elm, field)                                     \
-    do {                                                                         \
-        (elm)->field.tqe_next = (head)->tqh_first;                               \
-        if ((elm)->field.tqe_next) {                                             \
-            (elm)->field.tqe_next->field.tqe_circ.back = &(elm)->field.tqe_circ; \
-        } else {                                                                 \
-            (head)->tqh_circ.back = &(elm)->field.tqe_circ;                      \
-        }                                                                        \
-        (head)->tqh_first = (elm);                                               \
-        (elm)->field.tqe_circ.back = &(head)->tqh_circ;                          \
+    (*((__typeof__((elm)->field) *)(void *)(elm)->field.tqe_prev)->tqe_prev)
+#define QTAILQ_INSERT_HEAD(head, elm, field)                                \
+    do {                                                                    \
+        (elm)->field.tqe_next = (head)->tqh_first;                          \
+        (elm)->field.tqe_prev = &(head)->tqh_first;                         \
+        if ((elm)->field.tqe_next) {                                        \
+            (elm)->field.tqe_next->field.tqe_prev = &(elm)->field.tqe_next; \
+        } else {                                                            \
+            (head)->tqh_last = &(elm)->field.tqe_next;                      \
+        }                                                                   \
+        (head)->tqh_first = (elm);                                          \
     } while (0)
-#define QTAILQ_INSERT_TAIL(head, elm, field)                \
+#define QTAILQ_INSERT_TAIL(head, elm, field)       \
+    do {                                           \
+        (elm)->field.tqe_next = NULL;              \
+        (elm)->field.tqe_prev = (head)->tqh_last;  \
+        *(head)->tqh_last = (elm);                 \
+        (head)->tqh_last = &(elm)->field.tqe_next; \
+    } while (0)
+#define QTAILQ_INSERT_AFTER(head, listelm, elm, field)                      \
+    do {                                                                    \
+        (elm)->field.tqe_next = (listelm)->field.tqe_next;                  \
+        (elm)->field.tqe_prev = &(listelm)->field.tqe_next;                 \
+        if ((elm)->field.tqe_next) {                                        \
+            (elm)->field.tqe_next->field.tqe_prev = &(elm)->field.tqe_next; \
+        } else {                                                            \
+            (head)->tqh_last = &(elm)->field.tqe_next;                      \
+        }                                                                   \
+        (listelm)->field.tqe_next = (elm);                                  \
+    } while (0)
+#define QTAILQ_INSERT_BEFORE(listelm, elm, field)           \
     do {                                                    \
-        (elm)->field.tqe_next = NULL;                       \
-        (elm)->field.tqe_circ.back = (head)->tqh_circ.back; \
-        QTAILQ_BACK((head)->tqh_circ)->next = (elm);        \
-        (head)->tqh_circ.back = &(elm)->field.tqe_circ;     \
+        (elm)->field.tqe_next = (listelm);                  \
+        (elm)->field.tqe_prev = (listelm)->field.tqe_prev;  \
+        *(elm)->field.tqe_prev = (elm);                     \
+        (listelm)->field.tqe_prev = &(elm)->field.tqe_next; \
     } while (0)
-#define QTAILQ_INSERT_AFTER(head, listelm, elm, field)                           \
-    do {                                                                         \
-        (elm)->field.tqe_next = (listelm)->field.tqe_next;                       \
-        if ((elm)->field.tqe_next) {                                             \
-            (elm)->field.tqe_next->field.tqe_circ.back = &(elm)->field.tqe_circ; \
-        } else {                                                                 \
-            (head)->tqh_circ.back = &(elm)->field.tqe_circ;                      \
-        }                                                                        \
-        (listelm)->field.tqe_next = (elm);                                       \
-        (elm)->field.tqe_circ.back = &(listelm)->field.tqe_circ;                 \
-    } while (0)
-#define QTAILQ_INSERT_BEFORE(listelm, elm, field)                    \
-    do {                                                             \
-        (elm)->field.tqe_circ.back = (listelm)->field.tqe_circ.back; \
-        (elm)->field.tqe_next = (listelm);                           \
-        QTAILQ_BACK((listelm)->field.tqe_circ)->next = (elm);        \
-        (listelm)->field.tqe_circ.back = &(elm)->field.tqe_circ;     \
-    } while (0)
-#define QTAILQ_REMOVE(head, elm, field)                                              \
-    do {                                                                             \
-        if ((elm)->field.tqe_next) {                                                 \
-            (elm)->field.tqe_next->field.tqe_circ.back = (elm)->field.tqe_circ.back; \
-        } else {                                                                     \
-            (head)->tqh_circ.back = (elm)->field.tqe_circ.back;                      \
-        }                                                                            \
-        QTAILQ_BACK((elm)->field.tqe_circ)->next = (elm)->field.tqe_next;            \
-        (elm)->field.tqe_next = NULL;                                                \
-        (elm)->field.tqe_circ.back = NULL;                                           \
+#define QTAILQ_REMOVE(head, elm, field)                                    \
+    do {                                                                   \
+        if ((elm)->field.tqe_next) {                                       \
+            (elm)->field.tqe_next->field.tqe_prev = (elm)->field.tqe_prev; \
+        } else {                                                           \
+            (head)->tqh_last = (elm)->field.tqe_prev;                      \
+        }                                                                  \
+        *(elm)->field.tqe_prev = (elm)->field.tqe_next;                    \
+        (elm)->field.tqe_next = NULL;                                      \
+        (elm)->field.tqe_prev = NULL;                                      \
     } while (0)
 /* Append all of @from, which becomes empty, to @to. */
-#define QTAILQ_CONCAT(to, from, field)                                    \
-    do {                                                                  \
-        if (!QTAILQ_EMPTY(from)) {                                        \
-            QTAILQ_BACK((to)->tqh_circ)->next = (from)->tqh_first;        \
-            (from)->tqh_first->field.tqe_circ.back = (to)->tqh_circ.back; \
-            (to)->tqh_circ.back = (from)->tqh_circ.back;                  \
-            QTAILQ_INIT(from);                                            \
-        }                                                                 \
+#define QTAILQ_CONCAT(to, from, field)                          \
+    do {                                                        \
+        if (!QTAILQ_EMPTY(from)) {                              \
+            *(to)->tqh_last = (from)->tqh_first;                \
+            (from)->tqh_first->field.tqe_prev = (to)->tqh_last; \
+            (to)->tqh_last = (from)->tqh_last;                  \
+            QTAILQ_INIT(from);                                  \
+        }                                                       \
     } while (0)
 #define QTAILQ_MOVE(to, from, field)    \
     do {                                \
