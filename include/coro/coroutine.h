@@ -53,7 +53,8 @@ bool qemu_coroutine_entered(Coroutine *co);
 void *qemu_coroutine_get_home(Coroutine *co);
 void qemu_coroutine_set_home(Coroutine *co, void *home);
 
-/* Limits of the pool of stacks, for tests and statistics. */
+/* Address space of one stack, and how many stacks there are, in use and pooled; for tests, statistics. */
 size_t qemu_coroutine_stack_bytes(void);
+size_t qemu_coroutine_stacks_live(void);
 
 #endif
