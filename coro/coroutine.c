@@ -18,8 +18,8 @@
  *     checks it; entering twice would run one stack from two places.
  * C2  After a yield the thread may be another one: who wakes a coroutine decides where.  So nothing
  *     that belongs to a thread is kept in a variable across a yield.  Compilers keep the address of
- *     thread-local variables; that is why coro_thread() is never inlined.  enter() may keep it: what
- *     it entered comes back to it in the same thread.
+ *     thread-local variables; that is why the functions that look at ours are never inlined, and do
+ *     not look again after a yield.  enter() may: what it entered comes back in the same thread.
  * C3  A coroutine holds no lock when it ends: nobody else could ever unlock.
  * C4  A waiter puts itself on a list, then yields.  Between the two another thread may take it off
  *     and wake it.  It must not run before the yield is complete; therefore the waker runs it in its
@@ -32,9 +32,12 @@
 #include "coro-int.h"
 #include "switch.h"
 
+/* C2: on every function of this file that names co_thread_self. */
+#define uses_thread __attribute__((noinline))
+
 static __thread CoThread co_thread_self;
 
-__attribute__((noinline)) CoThread *coro_thread(void)
+uses_thread CoThread *coro_thread(void)
 {
     __asm__ volatile(""); /* not a function of nothing: it may not be called once for two uses */
     return &co_thread_self;
@@ -57,9 +60,9 @@ void coro_set_thread_home(void *home)
     coro_thread()->home = home;
 }
 
-Coroutine *qemu_coroutine_create(CoroutineEntry *entry, void *opaque)
+uses_thread Coroutine *qemu_coroutine_create(CoroutineEntry *entry, void *opaque)
 {
-    Coroutine *co = coro_stack_get(coro_thread());
+    Coroutine *co = coro_stack_get(&co_thread_self);
 
     co->entry = entry;
     co->opaque = opaque;
@@ -86,9 +89,9 @@ void coro_main(void)
     }
 }
 
-void qemu_coroutine_enter(Coroutine *co)
+uses_thread void qemu_coroutine_enter(Coroutine *co)
 {
-    CoThread *t = coro_thread();
+    CoThread *t = &co_thread_self;
     Coroutine *self = t->current;
 
     if (__builtin_expect(!self, 0)) {
@@ -110,9 +113,9 @@ void qemu_coroutine_enter(Coroutine *co)
     }
 }
 
-void coroutine_fn qemu_coroutine_yield(void)
+uses_thread void coroutine_fn qemu_coroutine_yield(void)
 {
-    CoThread *t = coro_thread();
+    CoThread *t = &co_thread_self;
     Coroutine *self = t->current;
     Coroutine *caller = self->caller;
 
@@ -121,17 +124,17 @@ void coroutine_fn qemu_coroutine_yield(void)
     coro_switch(self, caller); /* C2: t is stale now */
 }
 
-Coroutine *coroutine_fn qemu_coroutine_self(void)
+uses_thread Coroutine *coroutine_fn qemu_coroutine_self(void)
 {
-    Coroutine *self = coro_thread()->current;
+    Coroutine *self = co_thread_self.current;
 
     assert(self && self->caller);
     return self;
 }
 
-bool qemu_in_coroutine(void)
+uses_thread bool qemu_in_coroutine(void)
 {
-    Coroutine *self = coro_thread()->current;
+    Coroutine *self = co_thread_self.current;
 
     return self && self->caller;
 }
