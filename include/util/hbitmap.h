@@ -35,7 +35,7 @@ void hbitmap_set(HBitmap *hb, uint64_t start, uint64_t count);
  */
 void hbitmap_reset(HBitmap *hb, uint64_t start, uint64_t count);
 void hbitmap_reset_all(HBitmap *hb);
-/* Change the size: new items are clear, items behind the new end are forgotten. */
+/* Change the size: new bits are clear, bits behind the new end are forgotten. */
 void hbitmap_truncate(HBitmap *hb, uint64_t size);
 
 bool hbitmap_get(const HBitmap *hb, uint64_t item);
