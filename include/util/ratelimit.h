@@ -2,13 +2,14 @@
 /*
  * ratelimit.h - how long to wait so that a job keeps its speed
  *
- * Time is cut in slices; each slice allows speed * slice units, and a request that starts within the
- * allowance passes whole.  What a request took beyond is paid by the slices after it:
+ * What was dispatched is worth time: units / speed.  A job may run ahead of the clock by less than one
+ * slice; when it is further ahead it waits until the clock has caught up, and a new run begins:
  *
- *      slice 0        slice 1        slice 2
- *     |#### ###|#####              |
- *          a     b reaches into slice 1: the next request waits for slice 2
+ *     clock        0         1         2         3         4   (slices)
+ *     dispatched   ####......    ->  0.4 ahead: go on
+ *                  ##############    1.4 ahead: wait until 1.4
  *
+ * So a job sleeps about once a slice, not once a request.  Idle time is not saved up.
  * The time comes from the caller, in nanoseconds of any steady clock.  Not locked.
  */
 #ifndef UTIL_RATELIMIT_H
@@ -19,10 +20,9 @@
 typedef struct RateLimit {
     uint64_t speed; /* units a second; 0: no limit */
     uint64_t slice_ns;
-    uint64_t slice_quota;   /* units a slice, at least 1 */
-    int64_t slice_start_ns; /* start of the run of slices now being paid */
-    int64_t slice_end_ns;   /* when the units so far are paid; 0: no run yet */
-    uint64_t dispatched;    /* units since slice_start_ns */
+    int64_t run_start_ns;
+    int64_t paid_until_ns; /* when the clock will have caught up */
+    uint64_t dispatched;   /* units since run_start_ns */
 } RateLimit;
 
 void ratelimit_init(RateLimit *limit);
