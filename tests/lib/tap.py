@@ -149,6 +149,9 @@ def main():
     if o.list:
         print('\n'.join(s for s, _ in chosen))
         return
+    if not os.access(qblk.DAEMON, os.X_OK):
+        sys.exit(f'There is no daemon at {qblk.DAEMON}: build it first (./configure && ninja -C '
+                 'build), or name one with QBLK_DAEMON')
     signal.signal(signal.SIGALRM, on_alarm)
     seed = int(os.environ.get('SEED') or random.randrange(1 << 32))
     print(f'# SEED={seed} {os.path.relpath(sys.argv[0], qblk.ROOT)}')
