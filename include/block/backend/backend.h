@@ -19,10 +19,13 @@ typedef struct BlockDevOps {
     bool (*drained_poll)(void *opaque); /* true while requests may still come */
     void (*drained_end)(void *opaque);
     void (*resized)(void *opaque);
-    /* NULL: the user follows silently when @fixed was not asked for in blk_new(). */
+    /* NULL: the user follows wherever the tree moves. */
     bool (*can_change_aio_context)(void *opaque, AioContext *ctx, Error **errp);
     void (*aio_context_changed)(void *opaque, AioContext *ctx);
 } BlockDevOps;
+
+/* Once, before the first node: from now on devices are found by name (bdrv_lookup_device_hook). */
+void blk_init(void);
 
 BlockBackend *blk_new(uint64_t perm, uint64_t shared_perm);
 void blk_ref(BlockBackend *blk);
@@ -81,7 +84,7 @@ void blk_set_on_error(BlockBackend *blk, BlockdevOnError on_read_error, Blockdev
 BlockdevOnError blk_get_on_error(BlockBackend *blk, bool is_read);
 /* @error > 0. */
 BlockErrorAction blk_get_error_action(BlockBackend *blk, bool is_read, int error);
-/* Sets iostatus, emits BLOCK_IO_ERROR. */
+/* Sets iostatus, emits BLOCK_IO_ERROR.  Home AioContext or main thread. */
 void blk_error_action(BlockBackend *blk, BlockErrorAction action, bool is_read, int error);
 /* The policy alone, for jobs. */
 BlockErrorAction block_error_action_for(BlockdevOnError on_err, int error);
