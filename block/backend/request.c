@@ -31,33 +31,45 @@ static bool is_held_back(BlockBackend *blk)
            !__atomic_load_n(&blk->disable_request_queuing, __ATOMIC_SEQ_CST); /* B5 */
 }
 
-/* B2 B3.  The tree may have moved meanwhile: the request goes on, and returns, in the new home. */
-static void coroutine_fn __attribute__((noinline)) wait_until_let_go(BlockBackend *blk)
+/* B2 B3.  Not counted when it returns. */
+static void coroutine_fn wait_until_let_go(BlockBackend *blk)
 {
-    AioContext *before = blk_get_aio_context(blk), *after;
     BlkWaiter w = {.co = qemu_coroutine_self()};
 
     blk_end_request(blk); /* B2 */
     g_mutex_lock(&blk->wait_lock);
-    if (is_held_back(blk)) {
-        QSIMPLEQ_INSERT_TAIL(&blk->waiters, &w, next);
+    if (!is_held_back(blk)) {
         g_mutex_unlock(&blk->wait_lock);
-        qemu_coroutine_yield();
-    } else {
-        g_mutex_unlock(&blk->wait_lock);
+        return;
     }
-    after = blk_get_aio_context(blk);
-    if (after != before && !in_aio_context(after)) {
-        aio_co_reschedule_self(after);
+    QSIMPLEQ_INSERT_TAIL(&blk->waiters, &w, next);
+    g_mutex_unlock(&blk->wait_lock);
+    qemu_coroutine_yield();
+}
+
+/*
+ * The tree may have moved to another AioContext meanwhile: the request goes on, and returns, in the
+ * new home.  A read-only node may be entered from anywhere, so there it stays where it is.
+ */
+static void coroutine_fn __attribute__((noinline)) start_held_request(BlockBackend *blk)
+{
+    AioContext *before = qemu_get_current_aio_context(), *home;
+
+    do {
+        wait_until_let_go(blk);
+        __atomic_fetch_add(&blk->in_flight, 1, __ATOMIC_SEQ_CST);
+    } while (is_held_back(blk));
+    home = blk_get_aio_context(blk); /* B4: counted and not held back */
+    if (home != before && blk->root && !bdrv_is_read_only(blk->root->bs)) {
+        aio_co_reschedule_self(home);
     }
 }
 
 void coroutine_fn blk_co_start_request(BlockBackend *blk)
 {
     __atomic_fetch_add(&blk->in_flight, 1, __ATOMIC_SEQ_CST); /* B1 */
-    while (__builtin_expect(is_held_back(blk), false)) {
-        wait_until_let_go(blk);
-        __atomic_fetch_add(&blk->in_flight, 1, __ATOMIC_SEQ_CST);
+    if (__builtin_expect(is_held_back(blk), false)) {
+        start_held_request(blk);
     }
 }
 

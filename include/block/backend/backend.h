@@ -3,7 +3,8 @@
  * BlockBackend: the handle through which a user (an export, a job, a tool) reaches a node.
  * Error policy, accounting, iostatus; holds new requests back while the node is quiesced.
  *
- * blk_co_*: coroutine, home AioContext of the node.  The rest: main thread.
+ * blk_co_*: coroutine, home AioContext of the node.  The rest: main thread.  A request that was held back
+ * while the tree moved to another AioContext returns in the new one.
  */
 #ifndef BLOCK_BACKEND_BACKEND_H
 #define BLOCK_BACKEND_BACKEND_H
