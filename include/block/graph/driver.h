@@ -31,6 +31,16 @@ typedef enum BdrvRequestFlags {
     BDRV_REQ_PREFETCH = 1 << 9,        /* read without a buffer, for its side effects */
 } BdrvRequestFlags;
 
+/* What a child is to its parent; a set. */
+typedef enum BdrvChildRole {
+    BDRV_CHILD_DATA = 1 << 0,
+    BDRV_CHILD_METADATA = 1 << 1,
+    BDRV_CHILD_FILTERED = 1 << 2, /* parent shows this child's data unchanged */
+    BDRV_CHILD_COW = 1 << 3,      /* backing file */
+    BDRV_CHILD_PRIMARY = 1 << 4,
+    BDRV_CHILD_IMAGE = BDRV_CHILD_DATA | BDRV_CHILD_METADATA | BDRV_CHILD_PRIMARY,
+} BdrvChildRole;
+
 /* What block status says of a range. */
 enum {
     BDRV_BLOCK_DATA = 0x01,         /* allocated in the node that answers and stored */

@@ -27,16 +27,6 @@ enum {
 /* A word for a set of permissions: "write, resize".  Caller frees. */
 char *bdrv_perm_names(uint64_t perm);
 
-/* What a child is to its parent; a set. */
-typedef enum BdrvChildRole {
-    BDRV_CHILD_DATA = 1 << 0,
-    BDRV_CHILD_METADATA = 1 << 1,
-    BDRV_CHILD_FILTERED = 1 << 2, /* parent shows this child's data unchanged */
-    BDRV_CHILD_COW = 1 << 3,      /* backing file */
-    BDRV_CHILD_PRIMARY = 1 << 4,
-    BDRV_CHILD_IMAGE = BDRV_CHILD_DATA | BDRV_CHILD_METADATA | BDRV_CHILD_PRIMARY,
-} BdrvChildRole;
-
 /*
  * What the graph asks of the parent at the upper end of an edge.  A lower floor owns the table, the
  * user (a node, a BlockBackend) fills it in.  All are called in the main thread.
@@ -79,6 +69,8 @@ struct BdrvWriteObserver {
     void (*written)(BdrvWriteObserver *obs, int64_t offset, int64_t bytes);
     /* The node's length changed, quiesced.  May be NULL. */
     void (*resized)(BdrvWriteObserver *obs, int64_t new_length);
+    /* The node is being closed (main thread): the observer was taken off; free it.  May be NULL. */
+    void (*node_closed)(BdrvWriteObserver *obs);
     QLIST_ENTRY(BdrvWriteObserver) list;
 };
 
@@ -213,8 +205,6 @@ int coroutine_fn bdrv_co_set_backing_hd(BlockDriverState *bs, BlockDriverState *
 /* Quiesce: no request in flight in @bs or above, none starting.  Nests. */
 void coroutine_fn bdrv_co_drained_begin(BlockDriverState *bs);
 void coroutine_fn bdrv_co_drained_end(BlockDriverState *bs);
-void coroutine_fn bdrv_co_drain_all_begin(void);
-void coroutine_fn bdrv_co_drain_all_end(void);
 /* Several at once: all quiesced before it returns.  That is the instant of a transaction. */
 void coroutine_fn bdrv_co_drained_begin_list(BlockDriverState **list, size_t n);
 void coroutine_fn bdrv_co_drained_end_list(BlockDriverState **list, size_t n);
@@ -231,6 +221,12 @@ int coroutine_fn bdrv_co_try_change_aio_context(BlockDriverState *bs, AioContext
 void bdrv_add_before_write_notifier(BlockDriverState *bs, NotifierWithReturn *notifier);
 void bdrv_add_write_observer(BlockDriverState *bs, BdrvWriteObserver *obs);
 void bdrv_remove_write_observer(BdrvWriteObserver *obs);
+
+/* What closing and resizing ask of the io room above; filled in by bdrv_io_init(). */
+typedef struct BdrvIoHooks {
+    int coroutine_fn (*co_flush)(BlockDriverState *bs); /* home AioContext */
+} BdrvIoHooks;
+extern BdrvIoHooks bdrv_io_hooks;
 
 /* Operations a job forbids on a node while it runs, with the reason in words. */
 typedef enum BlockOpType {
