@@ -3,7 +3,7 @@
  * osdep.h - the small words of C that every room uses
  *
  * Rounding, powers of two, bit scans, units, byte order, aligned memory.  No I/O, no threads.
- * Every macro here evaluates its arguments possibly more than once, except where it says not.
+ * The rounding macros are fit for constants, so they evaluate their arguments more than once.
  */
 #ifndef UTIL_OSDEP_H
 #define UTIL_OSDEP_H
@@ -14,7 +14,35 @@
 #include <stdint.h>
 #include <string.h>
 
-#include <glib.h> /* MIN, MAX, and the allocation that aborts instead of failing */
+#include <glib.h> /* the allocation that aborts instead of failing */
+
+/*
+ * MIN, MAX - glib's evaluate an argument twice, and may call a function twice; these do not.  The
+ * comparison that never runs lets the compiler warn of a mix of signed and unsigned.
+ * MIN_CONST, MAX_CONST - for constants, where a statement is not allowed.
+ */
+#undef MIN
+#undef MAX
+#define MIN(a, b)                              \
+    ({                                         \
+        __typeof__(1 ? (a) : (b)) min_a = (a); \
+        __typeof__(1 ? (a) : (b)) min_b = (b); \
+        if (0) {                               \
+            (void)((a) < (b));                 \
+        }                                      \
+        min_a < min_b ? min_a : min_b;         \
+    })
+#define MAX(a, b)                              \
+    ({                                         \
+        __typeof__(1 ? (a) : (b)) max_a = (a); \
+        __typeof__(1 ? (a) : (b)) max_b = (b); \
+        if (0) {                               \
+            (void)((a) < (b));                 \
+        }                                      \
+        max_a > max_b ? max_a : max_b;         \
+    })
+#define MIN_CONST(a, b) ((a) < (b) ? (a) : (b))
+#define MAX_CONST(a, b) ((a) > (b) ? (a) : (b))
 
 /* Units.  64-bit, so that 8 * TiB is what it says. */
 #define KiB (INT64_C(1) << 10)
