@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The drivers: images and where they are kept.  Each call enters one into the table that
+ * bdrv_find_format() searches; a program makes those calls for what it wants to offer.
+ *
+ * Main thread, before the first node is opened.  Once per driver; a second call changes nothing.
+ */
+#ifndef BLOCK_DRIVERS_DRIVERS_H
+#define BLOCK_DRIVERS_DRIVERS_H
+
+void bdrv_file_register(void);    /* "file", "host_device" */
+void bdrv_raw_register(void);     /* "raw" */
+void bdrv_null_register(void);    /* "null-co" */
+void bdrv_example_register(void); /* "example" */
+
+#endif
