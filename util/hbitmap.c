@@ -60,7 +60,7 @@ static int child_shift(int level)
     return LEAF_BITS + FANOUT_BITS * (level - 1);
 }
 
-/* Bits under a node.  More than 64 bits' worth is never full: no bitmap has so many (see hbitmap.h). */
+/* Bits under a node.  One that does not fit in 64 bits is never full: no bitmap is so large. */
 static uint64_t node_span(int level)
 {
     int shift = child_shift(level + 1);

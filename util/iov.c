@@ -2,8 +2,8 @@
 /*
  * iov.c - scattered memory
  *
- * Everything that walks over a part of a vector does it with a cursor: the part is cut in runs, each
- * inside one element, and the caller handles one run at a time.
+ * Everything that walks over a part of a vector does it with a cursor: the part is cut in runs,
+ * each inside one element, and the caller handles one run at a time.
  */
 #include "util/iov.h"
 #include "util/osdep.h"

@@ -2,7 +2,8 @@
 /*
  * latency.c - a log-linear histogram, and the speed limit of jobs: time in numbers
  *
- * Buckets for LATENCY_SUB_BITS = 5 (S = 32 a power of two):
+ * Buckets for LATENCY_SUB_BITS = 5:
+ * A time is positive, so its highest bit is never set and the last index is LATENCY_BUCKETS - 1.
  *
  *      index     0 .. 31      32 .. 63     64 .. 95     96 .. 127  ...
  *      values    0 .. 31      32 .. 63     64 .. 127   128 .. 255  ...

@@ -34,7 +34,7 @@ void qemu_vfree(void *ptr)
 /* 16 bytes: what every x86-64 and aarch64 has in one register.  Any alignment, any aliasing. */
 typedef uint64_t ZeroVector __attribute__((vector_size(16), aligned(1), may_alias));
 
-/* Bytes looked at between two decisions: enough to keep the loads going, few enough to stop early. */
+/* Bytes between two decisions: enough to keep the loads going, few enough to stop early. */
 #define ZERO_STEP 128
 
 bool buffer_is_zero(const void *buf, size_t size)

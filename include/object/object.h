@@ -10,7 +10,7 @@
  *
  *   O1  An object with users cannot be deleted; its name stays taken.
  *   O2  finalise runs once, when the registry and the last user have let go.
- *   O3  At exit objects go in the reverse order of their making, because a later one may use an earlier.
+ *   O3  At exit objects go in the reverse order of their making: a later one may use an earlier.
  *
  * Main thread only; nothing here yields.
  */
@@ -47,7 +47,7 @@ UserObject *object_lookup(const char *id);
 /* object_find() - the instance called @id if it is of @type, borrowed, or NULL */
 void *object_find(const char *id, const char *type);
 
-/* object_ref_by_id() - become a user of the object @id of @type; NULL with @errp if there is none */
+/* object_ref_by_id() - become a user of the object @id of @type; NULL and @errp if there is none */
 UserObject *object_ref_by_id(const char *id, const char *type, Error **errp);
 
 /* Become a user of an object, and stop being one.  object_unref(NULL) does nothing. */
@@ -74,7 +74,7 @@ int object_unref_by_id(const char *id, Error **errp);
  */
 int object_iterate(int (*fn)(UserObject *object, void *opaque), void *opaque);
 
-/* object_cleanup() - the registry lets go of everything (O3); what still has users lives on without a name */
+/* object_cleanup() - the registry lets go of everything (O3); what has users lives on, nameless */
 void object_cleanup(void);
 
 #endif

@@ -19,8 +19,9 @@ int qemu_strtoi64(const char *nptr, const char **endptr, int base, int64_t *ret_
 int qemu_strtou64(const char *nptr, const char **endptr, int base, uint64_t *ret_value);
 
 /**
- * qemu_strtosz() - a size: "4096", "64k", "1.5G", "0x1000"; suffixes B k M G T P E, any case, 1024-based
+ * qemu_strtosz() - a size: "4096", "64k", "1.5G", "0x1000"
  *
+ * Suffixes B k M G T P E, in any case, by 1024; none behind a hexadecimal number.
  * A fraction needs a suffix that gives it a meaning and is rounded down to bytes.  A minus sign is
  * refused.  As above for @endptr and the result; -ERANGE beyond UINT64_MAX.
  */

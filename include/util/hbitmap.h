@@ -4,7 +4,7 @@
  *
  * The bitmap speaks of items (bytes, mostly).  One bit stands for 2^granularity items, so positions
  * and counts are items everywhere.  Clear areas and fully set areas cost no memory.  Not locked:
- * the caller serialises.  Setting may allocate (which aborts when memory is out), searching never does.
+ * the caller serialises.  Changes may allocate (which aborts when memory is out), searches never do.
  */
 #ifndef UTIL_HBITMAP_H
 #define UTIL_HBITMAP_H
@@ -66,8 +66,8 @@ int64_t hbitmap_next_zero(const HBitmap *hb, int64_t start, int64_t count);
 /**
  * hbitmap_next_dirty_area() - the first run of set items in [@start, @end)
  *
- * Return: false when there is none; otherwise *ret_dirty_start and *ret_dirty_count, the latter cut at
- * @end, at the bitmap's end, and at @max_dirty_count.
+ * Return: false when there is none; otherwise *ret_dirty_start and *ret_dirty_count, the latter cut
+ * at @end, at the bitmap's end, and at @max_dirty_count.
  */
 bool hbitmap_next_dirty_area(const HBitmap *hb, int64_t start, int64_t end, int64_t max_dirty_count,
                              int64_t *ret_dirty_start, int64_t *ret_dirty_count);

@@ -136,7 +136,7 @@ static inline uint64_t pow2floor(uint64_t value)
     return value ? UINT64_C(1) << (63 - clz64(value)) : 0;
 }
 
-/* pow2ceil() - the smallest power of two that is not smaller; 1 for zero, 0 if none fits in 64 bits */
+/* pow2ceil() - the smallest power of two that is not smaller; 1 for zero, 0 if none fits */
 static inline uint64_t pow2ceil(uint64_t value)
 {
     if (value <= 1) {

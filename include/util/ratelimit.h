@@ -2,8 +2,8 @@
 /*
  * ratelimit.h - how long to wait so that a job keeps its speed
  *
- * What was dispatched is worth time: units / speed.  A job may run ahead of the clock by less than one
- * slice; when it is further ahead it waits until the clock has caught up, and a new run begins:
+ * What was dispatched is worth time: units / speed.  A job may run ahead of the clock by less than
+ * one slice; when it is further ahead it waits until the clock has caught up, and a new run begins:
  *
  *     clock        0         1         2         3         4   (slices)
  *     dispatched   ####......    ->  0.4 ahead: go on

@@ -21,7 +21,7 @@ int systemd_notify(const char *state);
  * @ret_names: if not NULL gets their names, NULL terminated, "unknown" where $LISTEN_FDNAMES has
  *             none; to be freed with g_strfreev(); NULL when there are no descriptors
  *
- * They start at SYSTEMD_FIRST_FD; each becomes close-on-exec.  The three variables are removed from the
+ * They start at SYSTEMD_FIRST_FD; each becomes close-on-exec.  The variables are removed from the
  * environment so that a child does not believe they are for it.
  *
  * Return: how many, 0 when none are for this process; -EINVAL for a malformed environment, -EBADF

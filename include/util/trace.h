@@ -54,13 +54,13 @@ static inline bool trace_event_enabled(const TraceEvent *event)
  */
 int trace_enable_events(const char *patterns, Error **errp);
 
-/* trace_set_file() - write to the end of @path (NULL: stderr); -errno and @errp if it cannot be opened */
+/* trace_set_file() - write to the end of @path (NULL: stderr); 0, or -errno with @errp */
 int trace_set_file(const char *path, Error **errp);
 
 /* trace_list_events() - one name a line, in alphabetical order: "--trace help" */
 void trace_list_events(FILE *out);
 
-/* trace_event_iterate() - the event after @event (NULL: the first) whose name matches @pattern (NULL: any) */
+/* trace_event_iterate() - the next after @event (NULL: the first) that matches @pattern (NULL: any) */
 TraceEvent *trace_event_iterate(const TraceEvent *event, const char *pattern);
 TraceEvent *trace_event_find(const char *name);
 
