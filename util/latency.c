@@ -2,8 +2,7 @@
 /*
  * latency.c - a log-linear histogram, and the speed limit of jobs: time in numbers
  *
- * Buckets for LATENCY_SUB_BITS = 5:
- * A time is positive, so its highest bit is never set and the last index is LATENCY_BUCKETS - 1.
+ * A time is at most INT64_MAX, whose index is LATENCY_BUCKETS - 1.  With LATENCY_SUB_BITS = 5:
  *
  *      index     0 .. 31      32 .. 63     64 .. 95     96 .. 127  ...
  *      values    0 .. 31      32 .. 63     64 .. 127   128 .. 255  ...

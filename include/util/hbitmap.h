@@ -4,7 +4,7 @@
  *
  * The bitmap speaks of items (bytes, mostly).  One bit stands for 2^granularity items, so positions
  * and counts are items everywhere.  Clear areas and fully set areas cost no memory.  Not locked:
- * the caller serialises.  Changes may allocate (which aborts when memory is out), searches never do.
+ * the caller serialises.  Changes may allocate (and abort when memory is out), searches never do.
  */
 #ifndef UTIL_HBITMAP_H
 #define UTIL_HBITMAP_H

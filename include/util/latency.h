@@ -3,7 +3,7 @@
  * latency.h - how long things took: a histogram of nanoseconds in fixed memory
  *
  * Log-linear: each power of two is cut into LATENCY_SUB_BUCKETS equal parts, so a value is known to
- * 1 / LATENCY_SUB_BUCKETS of itself, from 1 ns to 292 years (INT64_MAX ns), in 15 KiB.  Not locked; merge the
+ * 1 / LATENCY_SUB_BUCKETS of itself, from 1 ns to 292 years, in 15 KiB.  Not locked; merge the
  * histograms of several threads instead of sharing one.
  */
 #ifndef UTIL_LATENCY_H

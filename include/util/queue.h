@@ -265,8 +265,8 @@
 
 /*
  * QTAILQ: a queue from which any element can be taken.  As in QLIST an entry keeps the address of
- * the pointer that points at it.  A head and an entry have one layout (pointer forward, then address
- * of the pointer before), so that address is also the address of the head or entry in front; its
+ * the pointer that points at it.  A head and an entry have one layout (pointer forward, then the
+ * address of the pointer before), so that address is also the address of the head or entry in front; its
  * second half is the way one step further back.  QTAILQ_PREV and QTAILQ_LAST rest on that.
  */
 #define QTAILQ_HEAD(name, type)                           \

@@ -60,7 +60,7 @@ int trace_set_file(const char *path, Error **errp);
 /* trace_list_events() - one name a line, in alphabetical order: "--trace help" */
 void trace_list_events(FILE *out);
 
-/* trace_event_iterate() - the next after @event (NULL: the first) that matches @pattern (NULL: any) */
+/* trace_event_iterate() - what follows @event (NULL: first) and matches @pattern (NULL: any) */
 TraceEvent *trace_event_iterate(const TraceEvent *event, const char *pattern);
 TraceEvent *trace_event_find(const char *name);
 
