@@ -39,6 +39,12 @@ def need_command(daemon, name):
         raise Skip(f'this daemon has no {name}')
 
 
+def need_qblk(what):
+    """What qblk promises, and the peer that the tests were proved on does not."""
+    if not qblk.is_qblk():
+        raise Skip(f'only qblk {what}')
+
+
 class Case:
     """What one test has: .dir, .random, daemons and writers that are ended with it."""
 

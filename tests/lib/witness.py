@@ -45,8 +45,9 @@ class Witness:
             args += ['--bytes-max', str(bytes_max)]
         args += ['--alternate'] if alternate else []
         args += ['--survive'] if survive else []
+        self.errors = open(log + '.errors', 'w+')
         self.process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        preexec_fn=qblk.die_with_parent)
+                                        stderr=self.errors, preexec_fn=qblk.die_with_parent)
         self.buffer = b''
         self.acked = 0
         self.result = None
@@ -57,7 +58,7 @@ class Witness:
                 raise TimeoutError('the witness is silent')
             data = os.read(self.process.stdout.fileno(), 65536)
             if not data:
-                raise AssertionError(f'the witness ended with {self.process.wait()}')
+                raise AssertionError(f'the witness ended: {self.said()}')
             self.buffer += data
         line, self.buffer = self.buffer.split(b'\n', 1)
         return line
@@ -93,8 +94,13 @@ class Witness:
             self._take(self._line(qblk.DEADLINE))
         self.acked = self.result['acked']
         status = self.process.wait(qblk.DEADLINE)
-        assert status == 0, f'the witness ended with {status}'
+        assert status == 0, f'the witness ended with {status}: {self.said()}'
         return self.result
+
+    def said(self):
+        """Why writers ended, one line each."""
+        self.errors.seek(0)
+        return self.errors.read().strip()
 
     def kill(self):
         if self.process.poll() is None:
