@@ -23,9 +23,10 @@ typedef enum AioEngine { AIO_ENGINE_AUTO, AIO_ENGINE_IO_URING, AIO_ENGINE_EPOLL 
 /* Main context: made by aio_init() (call first in main), bound to that thread. */
 int aio_init(AioEngine engine, Error **errp);
 void aio_cleanup(void);
-AioContext *qemu_get_aio_context(void);         /* the main one */
-AioContext *qemu_get_current_aio_context(void); /* of the calling thread; the main one's for others */
-bool in_aio_context(AioContext *ctx);           /* does the calling thread run @ctx? */
+AioContext *qemu_get_aio_context(void); /* the main one */
+AioContext *
+qemu_get_current_aio_context(void);   /* of the calling thread; the main one's for others */
+bool in_aio_context(AioContext *ctx); /* does the calling thread run @ctx? */
 
 /* Which engine runs, in words: "io_uring", or "epoll" and why io_uring was refused. */
 const char *aio_context_engine_name(AioContext *ctx);
@@ -58,11 +59,17 @@ void aio_set_fd_handler(AioContext *ctx, int fd, IOHandler *io_read, IOHandler *
 /* Coroutines.  The first three from any thread. */
 void aio_co_schedule(AioContext *ctx, Coroutine *co); /* run @co in @ctx (its new home) soon */
 void aio_co_wake(Coroutine *co);                      /* in its home, soon */
-void aio_co_enter(AioContext *ctx, Coroutine *co);    /* now if in @ctx and not in a coroutine, else soon */
+void aio_co_enter(AioContext *ctx,
+                  Coroutine *co); /* now if in @ctx and not in a coroutine, else soon */
 void coroutine_fn aio_co_reschedule_self(AioContext *ctx); /* go on in @ctx */
 
-/* Wait for fd readiness in a coroutine: POLLIN / POLLOUT; returns revents. */
+/*
+ * Wait for fd readiness in a coroutine: POLLIN / POLLOUT; returns revents, or -ECANCELED after
+ * aio_fd_cancel().
+ */
 int coroutine_fn aio_co_wait_fd(int fd, int events);
+/* End every aio_co_wait_fd() and aio_co_accept() on @fd in @ctx, soon.  Home thread. */
+void aio_fd_cancel(AioContext *ctx, int fd);
 
 /* Timers: see aio/timer.h.  Blocking work: see aio/thread-pool.h.  Files: aio/file.h.  Sockets: aio/channel.h. */
 

@@ -23,8 +23,10 @@ AioFileEngine aio_file_engine_default(AioContext *ctx);
 
 int coroutine_fn aio_file_preadv(AioFileEngine e, int fd, int64_t offset, QEMUIOVector *qiov);
 /* @dsync: as if followed by fdatasync of these bytes (RWF_DSYNC). */
-int coroutine_fn aio_file_pwritev(AioFileEngine e, int fd, int64_t offset, QEMUIOVector *qiov, bool dsync);
+int coroutine_fn aio_file_pwritev(AioFileEngine e, int fd, int64_t offset, QEMUIOVector *qiov,
+                                  bool dsync);
 int coroutine_fn aio_file_fdatasync(AioFileEngine e, int fd);
-int coroutine_fn aio_file_fallocate(AioFileEngine e, int fd, int mode, int64_t offset, int64_t bytes);
+int coroutine_fn aio_file_fallocate(AioFileEngine e, int fd, int mode, int64_t offset,
+                                    int64_t bytes);
 
 #endif

@@ -208,6 +208,13 @@ void coroutine_fn bdrv_co_drained_end(BlockDriverState *bs);
 /* Several at once: all quiesced before it returns.  That is the instant of a transaction. */
 void coroutine_fn bdrv_co_drained_begin_list(BlockDriverState **list, size_t n);
 void coroutine_fn bdrv_co_drained_end_list(BlockDriverState **list, size_t n);
+/*
+ * The three parts of a quiesce, for a user whose edge to one node makes another node busy (a backup's
+ * before-write copies): raise, ask, lower.  Called from its BdrvChildClass; nothing yields.
+ */
+void bdrv_quiesce_begin(BlockDriverState *bs);
+bool bdrv_quiesce_poll(BlockDriverState *bs);
+void bdrv_quiesce_end(BlockDriverState *bs);
 /* Count requests; home AioContext or, for read-only nodes, any. */
 void bdrv_inc_in_flight(BlockDriverState *bs);
 void bdrv_dec_in_flight(BlockDriverState *bs);

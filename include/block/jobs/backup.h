@@ -21,11 +21,13 @@ typedef struct BackupJobArgs {
 } BackupJobArgs;
 
 /*
- * backup_job_create() - make the job and add its before-write notifier
+ * backup_co_job_create() - make the job and add its before-write notifier
  *
- * Context: main thread; @args->source is quiesced by the caller until after the call: the quiesce is
- * the instant that the backup shows.  Start with job_start(), after the quiesce or inside it.
+ * Context: coroutine of the main AioContext; @args->source is quiesced by the caller until after the
+ * call: the quiesce is the instant that the backup shows.  Both nodes must be in one AioContext (the
+ * caller moves the target's tree with bdrv_co_try_change_aio_context() before the quiesce).
+ * Start with job_start(), after the quiesce or inside it; or give up with job_early_fail().
  */
-BlockJob *backup_job_create(const BackupJobArgs *args, Error **errp);
+BlockJob *coroutine_fn backup_co_job_create(const BackupJobArgs *args, Error **errp);
 
 #endif

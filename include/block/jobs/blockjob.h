@@ -39,6 +39,8 @@ struct BlockJob {
  */
 void *block_job_create(const char *job_id, const BlockJobDriver *driver, JobTxn *txn, BlockDriverState *bs,
                        uint64_t perm, uint64_t shared, int64_t speed, int flags, Error **errp);
+/* The edge to the node that block_job_create() was given. */
+BdrvChild *block_job_source(BlockJob *job);
 /* One more node in use; its parent is the job (drained with it). */
 BdrvChild *block_job_add_bdrv(BlockJob *job, const char *name, BlockDriverState *bs, uint64_t perm,
                               uint64_t shared, Error **errp);

@@ -84,6 +84,8 @@ struct Job {
 void *job_create(const char *job_id, const JobDriver *driver, JobTxn *txn, AioContext *ctx, int flags,
                  Error **errp);
 void job_start(Job *job); /* CREATED -> RUNNING; run() starts soon, in its context */
+/* A job that was created and will not be started: abort() and clean() run, then it is gone. */
+void coroutine_fn job_early_fail(Job *job);
 void job_ref(Job *job);
 void job_unref(Job *job);
 Job *job_get(const char *id);

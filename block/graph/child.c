@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Edges: attaching, dropping, replacing.
+ *
+ * An edge is in two lists, its parent's children and its child's parents, and holds a reference on the
+ * child (G1).  The permission transaction runs with the edge already in place, so that it is computed
+ * from what will be; on failure the edge is taken off again.
+ */
+#include <errno.h>
+#include <string.h>
+#include "block/graph/internal.h"
+#include "util/osdep.h"
+#include "trace-graph.h"
+
+void bdrv_link_child(BdrvChild *c, BlockDriverState *bs)
+{
+    c->bs = bs;
+    bdrv_ref(bs);
+    QLIST_INSERT_HEAD(&bs->parents, c, next_parent);
+    if (bs->quiesce_counter > 0) { /* D3 */
+        bdrv_parent_drained_begin(c);
+    }
+}
+
+/* The reference stays: the caller drops it. */
+void bdrv_unlink_child(BdrvChild *c)
+{
+    QLIST_REMOVE(c, next_parent);
+}
+
+static BdrvChild *new_child(const char *name, const BdrvChildClass *klass, BdrvChildRole role,
+                            uint64_t perm, uint64_t shared, void *opaque)
+{
+    BdrvChild *c = g_new0(BdrvChild, 1);
+
+    c->name = g_strdup(name);
+    c->klass = klass;
+    c->role = role;
+    c->new_perm = perm;
+    c->new_shared = shared;
+    c->shared_perm = BLK_PERM_ALL;
+    c->opaque = opaque;
+    return c;
+}
+
+static void free_child(BdrvChild *c)
+{
+    bdrv_parent_drained_end(c); /* D3 */
+    g_free(c->name);
+    g_free(c);
+}
+
+BdrvChild *bdrv_root_attach_child(BlockDriverState *child_bs, const char *name,
+                                  const BdrvChildClass *klass, BdrvChildRole role, uint64_t perm,
+                                  uint64_t shared, void *opaque, Error **errp)
+{
+    BdrvChild *c = new_child(name, klass, role, perm, shared, opaque);
+
+    assert(!klass->parent_is_bds);
+    bdrv_link_child(c, child_bs);
+    if (bdrv_refresh_perms(child_bs, errp) < 0) {
+        bdrv_unlink_child(c);
+        child_bs->refcnt--; /* the caller's own reference keeps it above zero */
+        free_child(c);
+        return NULL;
+    }
+    trace_bdrv_attach("user", name, child_bs->node_name);
+    return c;
+}
+
+void coroutine_fn bdrv_co_root_unref_child(BdrvChild *c)
+{
+    BlockDriverState *bs;
+
+    if (!c) {
+        return;
+    }
+    bs = c->bs;
+    trace_bdrv_detach(c->name, bs->node_name);
+    bdrv_unlink_child(c);
+    free_child(c);
+    /* Fewer users: nothing that could conflict. */
+    bdrv_refresh_perms(bs, &error_abort);
+    bdrv_co_unref(bs);
+}
+
+/* May @parent, not in use yet, follow the child to the context where that lives? */
+static int join_contexts(BlockDriverState *parent, BlockDriverState *child, Error **errp)
+{
+    if (parent->aio_context == child->aio_context) {
+        return 0;
+    }
+    if (QLIST_EMPTY(&parent->parents) && QLIST_EMPTY(&parent->children)) {
+        parent->aio_context = child->aio_context;
+        return 0;
+    }
+    if (QLIST_EMPTY(&child->parents) && QLIST_EMPTY(&child->children) && child->in_flight == 0) {
+        child->aio_context = parent->aio_context;
+        if (child->drv->life->aio_context_changed) {
+            child->drv->life->aio_context_changed(child, child->aio_context);
+        }
+        return 0;
+    }
+    error_setg(errp, "Node '%s' and node '%s' are in different iothreads",
+               bdrv_get_node_name(parent), bdrv_get_node_name(child));
+    return -EBUSY;
+}
+
+BdrvChild *bdrv_attach_child(BlockDriverState *parent, BlockDriverState *child_bs, const char *name,
+                             BdrvChildRole role, Error **errp)
+{
+    BdrvChild *c;
+
+    if (parent == child_bs || bdrv_chain_contains(child_bs, parent)) {
+        error_setg(errp, "Making '%s' a %s child of '%s' would create a cycle",
+                   bdrv_get_node_name(child_bs), name, bdrv_get_node_name(parent));
+        return NULL;
+    }
+    if (join_contexts(parent, child_bs, errp) < 0) {
+        return NULL;
+    }
+    c = new_child(name, &child_of_bds, role, 0, BLK_PERM_ALL, parent);
+    QLIST_INSERT_HEAD(&parent->children, c, next);
+    bdrv_link_child(c, child_bs);
+    if (bdrv_refresh_perms(parent, errp) < 0) {
+        bdrv_unlink_child(c);
+        QLIST_REMOVE(c, next);
+        child_bs->refcnt--; /* the caller holds one */
+        free_child(c);
+        return NULL;
+    }
+    if (role & BDRV_CHILD_COW) {
+        parent->backing = c;
+    } else if (strcmp(name, "file") == 0) {
+        parent->file = c;
+    }
+    trace_bdrv_attach(parent->node_name, name, child_bs->node_name);
+    return c;
+}
+
+void coroutine_fn bdrv_co_unref_child(BlockDriverState *parent, BdrvChild *c)
+{
+    if (!c) {
+        return;
+    }
+    QLIST_REMOVE(c, next);
+    if (parent->backing == c) {
+        parent->backing = NULL;
+    }
+    if (parent->file == c) {
+        parent->file = NULL;
+    }
+    bdrv_co_root_unref_child(c);
+}
+
+static bool reaches(BlockDriverState *from, BlockDriverState *to)
+{
+    BdrvChild *c;
+
+    if (from == to) {
+        return true;
+    }
+    QLIST_FOREACH (c, &from->children, next) {
+        if (reaches(c->bs, to)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void move_edge(BdrvChild *c, BlockDriverState *to)
+{
+    BlockDriverState *from = c->bs;
+
+    bdrv_unlink_child(c);
+    bdrv_link_child(c, to);
+    from->refcnt--; /* the caller of replace holds one on both */
+    if (to->quiesce_counter == 0) {
+        bdrv_parent_drained_end(c);
+    }
+}
+
+int coroutine_fn bdrv_co_replace_node(BlockDriverState *from, BlockDriverState *to, Error **errp)
+{
+    BlockDriverState *both[2] = {from, to};
+    g_autoptr(GPtrArray) moved = g_ptr_array_new();
+    BdrvChild *c, *next;
+    int ret;
+
+    if (from->aio_context != to->aio_context) {
+        error_setg(errp, "Node '%s' and node '%s' are in different iothreads",
+                   bdrv_get_node_name(from), bdrv_get_node_name(to));
+        return -EBUSY;
+    }
+    bdrv_co_drained_begin_list(both, 2); /* D4; takes references */
+    QLIST_FOREACH_SAFE (c, &from->parents, next_parent, next) {
+        if (c->klass->stay_at_node || (c->klass->parent_is_bds && reaches(to, c->opaque))) {
+            continue;
+        }
+        g_ptr_array_add(moved, c);
+        move_edge(c, to);
+    }
+    ret = bdrv_perm_transaction(both, 2, errp);
+    if (ret < 0) {
+        for (guint i = 0; i < moved->len; i++) {
+            move_edge(moved->pdata[i], from);
+        }
+        bdrv_perm_transaction(both, 2, &error_abort);
+    } else {
+        trace_bdrv_replace(from->node_name, to->node_name);
+    }
+    bdrv_co_drained_end_list(both, 2);
+    return ret;
+}
+
+int coroutine_fn bdrv_co_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing,
+                                        Error **errp)
+{
+    int ret = 0;
+
+    if (!bs->drv->supports_backing) {
+        error_setg(errp, "Driver '%s' of node '%s' does not support backing files",
+                   bs->drv->format_name, bdrv_get_node_name(bs));
+        return -ENOTSUP;
+    }
+    bdrv_co_drained_begin(bs);
+    if (bs->backing) {
+        bdrv_co_unref_child(bs, bs->backing);
+    }
+    if (backing && !bdrv_attach_child(bs, backing, "backing", BDRV_CHILD_COW, errp)) {
+        ret = -EPERM;
+    }
+    bdrv_refresh_limits(bs);
+    bdrv_co_drained_end(bs);
+    return ret;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of this room share. */
+#ifndef BLOCK_IO_INTERNAL_H
+#define BLOCK_IO_INTERNAL_H
+
+#include "block/io/io.h"
+
+/* check.c: is the range one that a request may have at all?  0 or -EIO. */
+int bdrv_check_range(int64_t offset, int64_t bytes);
+
+/* track.c */
+void tracked_request_begin(BdrvTrackedRequest *req, BlockDriverState *bs, int64_t offset, int64_t bytes,
+                           BdrvTrackedRequestType type, BdrvRequestFlags flags);
+void tracked_request_end(BdrvTrackedRequest *req);
+/* Overlapping requests wait for @req from now on; its range grows to multiples of @align. */
+void tracked_request_set_serialising(BdrvTrackedRequest *req, uint64_t align);
+/* Wait until nothing that excludes @req overlaps it. */
+void coroutine_fn tracked_request_wait(BdrvTrackedRequest *req);
+/* The same for a request that must not wait: is there one to wait for? */
+bool tracked_request_would_wait(const BdrvTrackedRequest *req);
+
+/* pad.c: a request grown to the node's alignment. */
+typedef struct BdrvPadding {
+    uint8_t *buf;      /* head block, then tail block (one and the same when merged) */
+    size_t head, tail; /* bytes in front of and behind the caller's */
+    bool merge;        /* the whole request lies in one or two neighbouring blocks of @buf */
+    uint8_t *tail_block;
+    QEMUIOVector qiov; /* head + the caller's + tail */
+} BdrvPadding;
+/* True if @offset/@bytes are not aligned; then pad->qiov and the range are what to use. */
+bool bdrv_pad(BlockDriverState *bs, QEMUIOVector *qiov, size_t qiov_offset, int64_t *offset,
+              int64_t *bytes, BdrvPadding *pad);
+void bdrv_padding_destroy(BdrvPadding *pad);
+
+/* read.c: aligned, tracked by the caller. */
+int coroutine_fn bdrv_aligned_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                     QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
+
+/* A buffer of the node's alignment stands in for @qiov when its pieces do not have it. */
+bool bdrv_qiov_is_aligned(BlockDriverState *bs, const QEMUIOVector *qiov, size_t offset, size_t bytes);
+
+#endif

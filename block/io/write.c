@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A request's way.
+ *
+ *   bdrv_co_pwritev
+ *        |  check     the range can exist; the node is open and writable
+ *        |  count     in_flight, so that a quiesce waits for it (D2)
+ *        |  align     not on the node's blocks: read-modify-write, as a serialising request
+ *        |  track     entered in the node's list; waits for serialising requests that overlap (T2)
+ *        |  notify    before-write notifiers: may yield, may fail the write (a backup copies here)
+ *        |  split     pieces the driver takes
+ *        v  dispatch  driver; FUA by a flush where the driver has none
+ *        |  observe   dirty bitmaps are marked, also when the write failed
+ *        v  end       those who wait for it go on; the caller is told
+ *
+ * IO1  A notifier runs after the request is tracked and before its first byte reaches the driver.
+ *      Earlier, a read-modify-write would notify a range it has not settled yet; later, the old data
+ *      would be gone.
+ * IO2  Observers are told after the driver returned and before the caller is.  A failed write may have
+ *      changed any part of its range, so it is marked too.
+ * IO3  A flush that begins after IO2 sees the write: write_gen is raised with it (H4).
+ */
+#include <errno.h>
+#include "block/io/internal.h"
+#include "util/osdep.h"
+#include "trace-io.h"
+
+/* Zeros written out by hand go in pieces of this size: one buffer, whatever the length. */
+#define ZERO_BOUNCE_BYTES (1 * MiB)
+
+static int coroutine_fn driver_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                       QEMUIOVector *qiov, size_t qiov_offset,
+                                       BdrvRequestFlags flags)
+{
+    uint8_t *bounce;
+    QEMUIOVector local;
+    int ret;
+
+    if (bdrv_qiov_is_aligned(bs, qiov, qiov_offset, bytes)) {
+        return bs->drv->data->co_pwritev(bs, offset, bytes, qiov, qiov_offset, flags);
+    }
+    bounce = qemu_try_blockalign(bs, bytes);
+    if (!bounce) {
+        return -ENOMEM;
+    }
+    qemu_iovec_to_buf(qiov, qiov_offset, bounce, bytes);
+    qemu_iovec_init_buf(&local, bounce, bytes);
+    ret = bs->drv->data->co_pwritev(bs, offset, bytes, &local, 0, flags);
+    qemu_vfree(bounce);
+    return ret;
+}
+
+static int coroutine_fn write_pieces(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                     QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
+{
+    int64_t max = bs->bl.max_transfer ? bs->bl.max_transfer : BDRV_REQUEST_MAX_BYTES;
+    BdrvRequestFlags drv_flags = flags & bs->supported_write_flags;
+    int64_t done, piece;
+    int ret;
+
+    max = QEMU_ALIGN_DOWN(max, (int64_t)bs->bl.request_alignment);
+    for (done = 0; done < bytes; done += piece) {
+        piece = MIN(bytes - done, max);
+        ret = driver_pwritev(bs, offset + done, piece, qiov, qiov_offset + done, drv_flags);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+/* Zeros as data, where the driver has nothing better. */
+static int coroutine_fn write_zeroes_by_hand(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                             BdrvRequestFlags flags)
+{
+    int64_t max = MIN(ZERO_BOUNCE_BYTES, bs->bl.max_transfer ? bs->bl.max_transfer : INT64_MAX);
+    QEMUIOVector qiov;
+    uint8_t *zeros;
+    int64_t piece;
+    int ret = 0;
+
+    max = MAX(QEMU_ALIGN_DOWN(max, (int64_t)bs->bl.request_alignment), bs->bl.request_alignment);
+    zeros = qemu_try_blockalign(bs, MIN(max, bytes));
+    if (!zeros) {
+        return -ENOMEM;
+    }
+    memset(zeros, 0, MIN(max, bytes));
+    for (; bytes > 0 && ret >= 0; offset += piece, bytes -= piece) {
+        piece = MIN(bytes, max);
+        qemu_iovec_init_buf(&qiov, zeros, piece);
+        ret = write_pieces(bs, offset, piece, &qiov, 0, flags);
+    }
+    qemu_vfree(zeros);
+    return MIN(ret, 0);
+}
+
+/* Pieces on the driver's own zero blocks go to the driver, the ends and what it refuses by hand. */
+static int coroutine_fn write_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                     BdrvRequestFlags flags)
+{
+    int64_t align = MAX(bs->bl.pwrite_zeroes_alignment, (int64_t)bs->bl.request_alignment);
+    int64_t max = bs->bl.max_pwrite_zeroes ? bs->bl.max_pwrite_zeroes : BDRV_REQUEST_MAX_BYTES;
+    int64_t piece;
+    int ret;
+
+    max = MAX(QEMU_ALIGN_DOWN(max, align), align);
+    for (; bytes > 0; offset += piece, bytes -= piece) {
+        int64_t misalign = offset % align;
+
+        piece = misalign ? MIN(bytes, align - misalign) : MIN(bytes, max);
+        if (!misalign && piece > align) {
+            piece = QEMU_ALIGN_DOWN(piece, align);
+        }
+        ret = -ENOTSUP;
+        if (bs->drv->data->co_pwrite_zeroes && !misalign && piece % align == 0) {
+            ret = bs->drv->data->co_pwrite_zeroes(bs, offset, piece,
+                                                  flags & bs->supported_zero_flags);
+        }
+        if (ret == -ENOTSUP && !(flags & BDRV_REQ_NO_FALLBACK)) {
+            ret = write_zeroes_by_hand(bs, offset, piece, flags);
+        }
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+/* IO2, IO3 */
+static void write_done(BlockDriverState *bs, int64_t offset, int64_t bytes, int ret,
+                       bool is_discard)
+{
+    BdrvWriteObserver *obs, *next;
+
+    bs->write_gen++;
+    if (!is_discard && ret >= 0) {
+        bs->wr_highest_offset = MAX(bs->wr_highest_offset, (uint64_t)(offset + bytes));
+        if (offset + bytes > bs->total_bytes) {
+            bs->total_bytes = offset + bytes;
+        }
+    }
+    QLIST_FOREACH_SAFE (obs, &bs->write_observers, list, next) {
+        obs->written(obs, offset, bytes);
+    }
+}
+
+/* IO1.  A notifier gets the request with its aligned range. */
+static int coroutine_fn notify_before(BdrvTrackedRequest *req, int64_t offset, int64_t bytes)
+{
+    BlockDriverState *bs = req->bs;
+
+    if (notifier_with_return_list_empty(&bs->before_write_notifiers)) {
+        return 0;
+    }
+    req->offset = offset;
+    req->bytes = bytes;
+    return notifier_with_return_list_notify(&bs->before_write_notifiers, req);
+}
+
+static BdrvRequestFlags detect_zeroes(BlockDriverState *bs, int64_t bytes, QEMUIOVector *qiov,
+                                      size_t qiov_offset, BdrvRequestFlags flags)
+{
+    if (bs->detect_zeroes != BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF && !(flags & BDRV_REQ_ZERO_WRITE) &&
+        qemu_iovec_is_zero(qiov, qiov_offset, bytes)) {
+        flags |= BDRV_REQ_ZERO_WRITE;
+        if (bs->detect_zeroes == BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP &&
+            (bs->open_flags & BDRV_O_UNMAP)) {
+            flags |= BDRV_REQ_MAY_UNMAP;
+        }
+    }
+    return flags;
+}
+
+/* @qiov NULL: zeros. */
+static int coroutine_fn aligned_pwritev(BdrvTrackedRequest *req, int64_t offset, int64_t bytes,
+                                        QEMUIOVector *qiov, size_t qiov_offset,
+                                        BdrvRequestFlags flags)
+{
+    BlockDriverState *bs = req->bs;
+    bool fua_here;
+    int ret;
+
+    ret = notify_before(req, offset, bytes);
+    if (ret < 0) {
+        return ret;
+    }
+    if (qiov) {
+        flags = detect_zeroes(bs, bytes, qiov, qiov_offset, flags);
+    }
+    if (flags & BDRV_REQ_ZERO_WRITE) {
+        ret = write_zeroes(bs, offset, bytes, flags);
+        fua_here = (bs->supported_zero_flags & bs->supported_write_flags & BDRV_REQ_FUA);
+    } else if ((flags & BDRV_REQ_WRITE_COMPRESSED) &&
+               !(bs->supported_write_flags & BDRV_REQ_WRITE_COMPRESSED)) {
+        return -ENOTSUP;
+    } else {
+        ret = write_pieces(bs, offset, bytes, qiov, qiov_offset, flags);
+        fua_here = bs->supported_write_flags & BDRV_REQ_FUA;
+    }
+    write_done(bs, offset, bytes, ret, false);
+    if (ret >= 0 && (flags & BDRV_REQ_FUA) && !fua_here) {
+        ret = bdrv_co_flush(bs);
+    }
+    return MIN(ret, 0);
+}
+
+/* Read what surrounds the caller's bytes in the blocks of @pad. */
+static int coroutine_fn read_padding(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                     BdrvPadding *pad)
+{
+    int64_t align = bs->bl.request_alignment;
+    QEMUIOVector local;
+    int ret = 0;
+
+    if (pad->merge) {
+        qemu_iovec_init_buf(&local, pad->buf, bytes);
+        return bdrv_aligned_preadv(bs, offset, bytes, &local, 0, 0);
+    }
+    if (pad->head) {
+        qemu_iovec_init_buf(&local, pad->buf, align);
+        ret = bdrv_aligned_preadv(bs, offset, align, &local, 0, 0);
+    }
+    if (ret >= 0 && pad->tail) {
+        qemu_iovec_init_buf(&local, pad->tail_block, align);
+        ret = bdrv_aligned_preadv(bs, offset + bytes - align, align, &local, 0, 0);
+    }
+    return ret;
+}
+
+/* A write inside blocks: nobody may touch them between the read and the write. */
+static int coroutine_fn padded_pwritev(BdrvTrackedRequest *req, int64_t offset, int64_t bytes,
+                                       QEMUIOVector *qiov, size_t qiov_offset,
+                                       BdrvRequestFlags flags)
+{
+    BlockDriverState *bs = req->bs;
+    int64_t wanted_end = offset + bytes, old_length = bs->total_bytes;
+    BdrvPadding pad;
+    int ret;
+
+    tracked_request_set_serialising(req, bs->bl.request_alignment);
+    if ((flags & BDRV_REQ_NO_WAIT) && tracked_request_would_wait(req)) {
+        return -EBUSY;
+    }
+    tracked_request_wait(req); /* T2 */
+    bdrv_pad(bs, qiov, qiov_offset, &offset, &bytes, &pad);
+    ret = read_padding(bs, offset, bytes, &pad);
+    if (ret >= 0) {
+        ret = aligned_pwritev(req, offset, bytes, &pad.qiov, 0, flags);
+    }
+    if (ret >= 0 && bs->total_bytes > old_length) {
+        bs->total_bytes = MAX(old_length, wanted_end); /* the padding is not part of the image */
+    }
+    bdrv_padding_destroy(&pad);
+    return ret;
+}
+
+/* One write, aligned or not, as one tracked request.  @qiov NULL: aligned zeros. */
+static int coroutine_fn tracked_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                        QEMUIOVector *qiov, size_t qiov_offset,
+                                        BdrvRequestFlags flags)
+{
+    int64_t align = bs->bl.request_alignment;
+    BdrvTrackedRequest req;
+    int ret = 0;
+
+    tracked_request_begin(&req, bs, offset, bytes, BDRV_TRACKED_WRITE, flags);
+    if ((offset | bytes) & (align - 1)) {
+        ret = padded_pwritev(&req, offset, bytes, qiov, qiov_offset, flags);
+    } else {
+        if (flags & BDRV_REQ_SERIALISING) {
+            tracked_request_set_serialising(&req, align);
+        }
+        if ((flags & BDRV_REQ_NO_WAIT) && tracked_request_would_wait(&req)) {
+            ret = -EBUSY;
+        } else {
+            tracked_request_wait(&req);
+            ret = aligned_pwritev(&req, offset, bytes, qiov, qiov_offset, flags);
+        }
+    }
+    tracked_request_end(&req);
+    return ret;
+}
+
+static int check_write(BdrvChild *child, int64_t offset, int64_t bytes)
+{
+    BlockDriverState *bs = child->bs;
+    int ret;
+
+    if (!bs->drv) {
+        return -ENOMEDIUM;
+    }
+    if (!bdrv_is_writable(bs) || !bs->drv->data->co_pwritev) {
+        return -EPERM;
+    }
+    ret = bdrv_check_range(offset, bytes);
+    if (ret < 0) {
+        return ret;
+    }
+    if (offset + bytes > bs->total_bytes && !(child->perm & BLK_PERM_RESIZE)) {
+        return -EIO;
+    }
+    return 0;
+}
+
+int coroutine_fn bdrv_co_pwritev_part(BdrvChild *child, int64_t offset, int64_t bytes,
+                                      QEMUIOVector *qiov, size_t qiov_offset,
+                                      BdrvRequestFlags flags)
+{
+    BlockDriverState *bs = child->bs;
+    int ret;
+
+    trace_bdrv_co_pwritev_part(bs->node_name, offset, bytes, flags);
+    ret = check_write(child, offset, bytes);
+    if (ret < 0 || bytes == 0) {
+        return ret;
+    }
+    assert(child->perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED));
+    bdrv_inc_in_flight(bs);
+    ret = tracked_pwritev(bs, offset, bytes, qiov, qiov_offset, flags);
+    bdrv_dec_in_flight(bs);
+    return ret;
+}
+
+int coroutine_fn bdrv_co_pwritev(BdrvChild *child, int64_t offset, int64_t bytes,
+                                 QEMUIOVector *qiov, BdrvRequestFlags flags)
+{
+    return bdrv_co_pwritev_part(child, offset, bytes, qiov, 0, flags);
+}
+
+int coroutine_fn bdrv_co_pwrite(BdrvChild *child, int64_t offset, int64_t bytes, const void *buf,
+                                BdrvRequestFlags flags)
+{
+    QEMUIOVector qiov;
+
+    qemu_iovec_init_buf(&qiov, (void *)buf, bytes);
+    return bdrv_co_pwritev_part(child, offset, bytes, &qiov, 0, flags);
+}
+
+/* A part of a block as zeros: written as data through the read-modify-write above. */
+static int coroutine_fn zero_fragment(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      BdrvRequestFlags flags)
+{
+    uint8_t *zeros = qemu_blockalign(bs, bytes);
+    QEMUIOVector qiov;
+    int ret;
+
+    memset(zeros, 0, bytes);
+    qemu_iovec_init_buf(&qiov, zeros, bytes);
+    ret = tracked_pwritev(bs, offset, bytes, &qiov, 0,
+                          flags & ~(BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK));
+    qemu_vfree(zeros);
+    return ret;
+}
+
+int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes,
+                                       BdrvRequestFlags flags)
+{
+    BlockDriverState *bs = child->bs;
+    int64_t align = bs->bl.request_alignment;
+    int64_t piece;
+    int ret;
+
+    trace_bdrv_co_pwrite_zeroes(bs->node_name, offset, bytes, flags);
+    ret = check_write(child, offset, bytes);
+    if (ret < 0) {
+        return ret;
+    }
+    if ((flags & BDRV_REQ_NO_FALLBACK) && !bs->drv->data->co_pwrite_zeroes) {
+        return -ENOTSUP;
+    }
+    if (!(bs->open_flags & BDRV_O_UNMAP)) {
+        flags &= ~BDRV_REQ_MAY_UNMAP;
+    }
+    bdrv_inc_in_flight(bs);
+    for (; bytes > 0 && ret >= 0; offset += piece, bytes -= piece) {
+        int64_t misalign = offset & (align - 1);
+
+        if (misalign || bytes < align) {
+            piece = MIN(bytes, align - misalign);
+            ret = zero_fragment(bs, offset, piece, flags);
+        } else {
+            piece = QEMU_ALIGN_DOWN(bytes, align);
+            ret = tracked_pwritev(bs, offset, piece, NULL, 0, flags | BDRV_REQ_ZERO_WRITE);
+        }
+    }
+    bdrv_dec_in_flight(bs);
+    return ret;
+}
+
+static int coroutine_fn discard_pieces(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    int64_t align = MAX(bs->bl.pdiscard_alignment, (int64_t)bs->bl.request_alignment);
+    int64_t max = bs->bl.max_pdiscard ? bs->bl.max_pdiscard : BDRV_REQUEST_MAX_BYTES;
+    int64_t end = QEMU_ALIGN_DOWN(offset + bytes, align);
+    int64_t piece;
+    int ret = 0;
+
+    max = MAX(QEMU_ALIGN_DOWN(max, align), align);
+    if (offset + bytes == bs->total_bytes) {
+        end = offset + bytes; /* the last, partial block holds nothing else */
+    }
+    for (offset = QEMU_ALIGN_UP(offset, align); offset < end && ret >= 0; offset += piece) {
+        piece = MIN(end - offset, max);
+        ret = bs->drv->data->co_pdiscard(bs, offset, piece);
+        if (ret == -ENOTSUP) {
+            ret = 0;
+        }
+    }
+    return ret;
+}
+
+int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes)
+{
+    BlockDriverState *bs = child->bs;
+    BdrvTrackedRequest req;
+    int ret;
+
+    trace_bdrv_co_pdiscard(bs->node_name, offset, bytes);
+    ret = check_write(child, offset, bytes);
+    if (ret < 0 || bytes == 0) {
+        return ret;
+    }
+    /* Advice: nothing is lost where it is not taken. */
+    if (!(bs->open_flags & BDRV_O_UNMAP) || !bs->drv->data->co_pdiscard) {
+        return 0;
+    }
+    bdrv_inc_in_flight(bs);
+    tracked_request_begin(&req, bs, offset, bytes, BDRV_TRACKED_DISCARD, 0);
+    tracked_request_wait(&req);
+    ret = notify_before(&req, offset, bytes);
+    if (ret >= 0) {
+        ret = discard_pieces(bs, offset, bytes);
+        write_done(bs, offset, bytes, ret, true);
+    }
+    tracked_request_end(&req);
+    bdrv_dec_in_flight(bs);
+    return MIN(ret, 0);
+}

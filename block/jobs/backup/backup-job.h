@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The backup job from inside: what its files share. */
+#ifndef BLOCK_JOBS_BACKUP_BACKUP_JOB_H
+#define BLOCK_JOBS_BACKUP_BACKUP_JOB_H
+
+#include "block/block_backup.h"
+#include "block/copy/copy.h"
+#include "block/jobs/backup.h"
+#include "util/hbitmap.h"
+
+#define BACKUP_CLUSTER_SIZE_DEFAULT (64 * KiB)
+
+/*
+ * The sweep's piece.  1 MiB is where a disk's throughput stops growing with the size of a request
+ * (tests/bench); larger pieces would only hold a guest's write to the same place longer.
+ */
+#define BACKUP_CHUNK_BYTES (1 * MiB)
+
+/*
+ * Pieces the sweep keeps in flight.  Read and write of different pieces overlap, which is what keeps a
+ * disk busy; and they are what a guest's request finds in front of it in the disk's queue.
+ */
+#define BACKUP_SWEEP_DEPTH 8
+
+/* While the guest's writes are being copied ahead, the sweep keeps to this many. */
+#define BACKUP_SWEEP_DEPTH_BUSY 2
+
+/* For so long after a before-write copy the guest counts as busy. */
+#define BACKUP_BUSY_NS (20 * SCALE_MS)
+
+/* Buffers for before-write copies, apart from the sweep's, so that they never wait for it. */
+#define BACKUP_COW_CHUNKS 64
+
+/* A failed piece is tried again (policy ignore) after this; a disk that fails at once must not spin us. */
+#define BACKUP_RETRY_NS (100 * SCALE_MS)
+
+typedef struct BackupBlockJob {
+    BlockJob common;
+
+    /* Fixed once started. */
+    BdrvChild *source; /* owned by the job */
+    BdrvChild *target; /* owned by this struct; see target_child_class */
+    MirrorSyncMode sync_mode;
+    BitmapSyncMode bitmap_mode;
+    BdrvDirtyBitmap *sync_bitmap; /* busy while we run; NULL: none */
+    BlockdevOnError on_source_error, on_target_error;
+    int64_t len;
+    int64_t cluster_size;
+    unsigned max_workers;
+    int64_t max_chunk;
+    BlockCopy copy;
+
+    /* Job's AioContext. */
+    NotifierWithReturn before_write;
+    bool notifier_added;
+    CoRwlock flush_rwlock; /* read: a before-write copy is running; write: wait for all of them */
+    HBitmap *done_bitmap;  /* one bit a cluster: copied, or not wanted */
+    QLIST_HEAD(, CowRequest) inflight_reqs;
+    CopyPool *cow_pool, *sweep_pool;
+    int64_t last_cow_ns;
+    int cow_ret; /* first failure of a before-write copy: the instant is lost */
+    bool cow_error_is_read;
+
+    /* The sweep, job's coroutine. */
+    int sweep_in_flight;
+    CoQueue sweep_wait; /* the planner, until a piece ends or a before-write copy fails */
+    int sweep_ret; /* first failure since last looked at */
+    bool sweep_error_is_read;
+    int64_t sweep_offset;
+    int64_t retry_offset; /* where the failed piece began */
+
+    /* Main thread. */
+    bool source_quiesced_by_target;
+    bool polling;
+} BackupBlockJob;
+
+static inline BackupBlockJob *backup_job_of(BlockJob *job)
+{
+    return container_of(job, BackupBlockJob, common);
+}
+
+/* cow.c */
+void cow_init(BackupBlockJob *job);
+void cow_add_notifier(BackupBlockJob *job);
+void cow_remove_notifier(BackupBlockJob *job);
+/* Waits for before-write copies to end; none start after cow_remove_notifier(). */
+void coroutine_fn cow_drain(BackupBlockJob *job);
+/*
+ * backup_do_cow() - copy what is not yet copied of the clusters that [offset, offset + bytes) touches
+ * @is_write_notifier: for a guest's write, from the buffers kept for those
+ */
+int coroutine_fn backup_do_cow(BackupBlockJob *job, int64_t offset, int64_t bytes,
+                               bool is_write_notifier, bool *ret_error_is_read);
+void coroutine_fn cow_wait_for_overlapping(BackupBlockJob *job, int64_t start, int64_t end);
+void cow_request_begin(CowRequest *req, BackupBlockJob *job, int64_t start, int64_t end);
+void cow_request_end(CowRequest *req);
+/* Mark clusters [start, end) done and count the bytes as progress. */
+void cow_mark_done(BackupBlockJob *job, int64_t start, int64_t end);
+int64_t cow_clusters(const BackupBlockJob *job);
+
+/* sweep.c: the whole of it; returns when all is done, or cancelled (-ECANCELED), or failed. */
+int coroutine_fn backup_sweep(BackupBlockJob *job);
+
+/* bitmap.c */
+int backup_bitmap_check(const BackupJobArgs *args, Error **errp);
+int backup_bitmap_freeze(BackupBlockJob *job, Error **errp);
+void backup_bitmap_init_done(BackupBlockJob *job);
+void backup_bitmap_finish(BackupBlockJob *job, bool success);
+
+#endif

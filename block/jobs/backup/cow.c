@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Backup: a file that is the disk at one instant, while the disk is being written.
+ *
+ *     guest's write to [a, b)                          the sweep, cluster by cluster
+ *            |                                                  |
+ *            v                                                  v
+ *     before-write notifier ----------> backup_do_cow() <-------+
+ *            .                               |
+ *            .            1  wait until no CowRequest overlaps
+ *            .            2  enter a CowRequest for the clusters
+ *            .            3  of the clusters not done: read the source, write the target
+ *            .            4  mark them done
+ *            .            5  leave; wake who waits
+ *            v                               |
+ *     the write goes on  <-------------------+
+ *
+ *     source  [ new | old | old | new ]        done  [ 1 | 0 | 0 | 1 ]
+ *     target  [ old |  -  |  -  | old ]        what is 1 is in the target, as it was at the instant
+ *
+ * B1  The instant is the quiesce in which the notifier is added: no write is in flight, so every write
+ *     is either wholly before (in the source) or notified.
+ * B2  A guest's write reaches the source only after every cluster it touches is done.  So a cluster
+ *     that is not done holds, in the source, what it held at the instant.
+ * B3  Two CowRequests that copy never overlap: the sweep's older read could otherwise land in the
+ *     target after, or the guest's write slip in between a read and its mark.
+ * B4  A cluster is marked done after the target has taken it, and before its CowRequest ends.
+ * B5  Old contents are read without waiting for serialising requests: the guest's write that we hold
+ *     may be one, and would wait for itself.
+ * B6  A before-write copy never waits for the sweep except where both want the same clusters: it has
+ *     buffers of its own, and the sweep keeps little in flight while the guest is busy.
+ * B7  A before-write copy that fails ends the backup with an error, not the guest's write: the disk is
+ *     not harmed by its backup.  From then on writes pass.
+ * B8  Between backup_cow_request_begin() and _end() no write of the guest to the range passes step 1,
+ *     copied already or not: whoever reads then sees the old contents only.
+ *
+ * sweep.c has the other end of backup_do_cow(), job.c the life of the job, bitmap.c what an
+ * incremental backup keeps.
+ */
+#include <errno.h>
+#include "block/jobs/backup/backup-job.h"
+#include "aio/timer.h"
+#include "util/osdep.h"
+#include "trace-backup.h"
+
+int64_t cow_clusters(const BackupBlockJob *job)
+{
+    return DIV_ROUND_UP(job->len, job->cluster_size);
+}
+
+static CowRequest *find_overlapping(BackupBlockJob *job, int64_t start, int64_t end)
+{
+    CowRequest *req;
+
+    QLIST_FOREACH (req, &job->inflight_reqs, list) {
+        if (end > req->start && start < req->end) {
+            return req;
+        }
+    }
+    return NULL;
+}
+
+void coroutine_fn cow_wait_for_overlapping(BackupBlockJob *job, int64_t start, int64_t end)
+{
+    CowRequest *req;
+
+    while ((req = find_overlapping(job, start, end))) {
+        qemu_co_queue_wait(&req->wait_queue, NULL);
+    }
+}
+
+void cow_request_begin(CowRequest *req, BackupBlockJob *job, int64_t start, int64_t end)
+{
+    req->start = start;
+    req->end = end;
+    qemu_co_queue_init(&req->wait_queue);
+    QLIST_INSERT_HEAD(&job->inflight_reqs, req, list);
+}
+
+void cow_request_end(CowRequest *req)
+{
+    QLIST_REMOVE(req, list);
+    qemu_co_queue_restart_all(&req->wait_queue);
+    qemu_co_queue_destroy(&req->wait_queue);
+}
+
+void cow_mark_done(BackupBlockJob *job, int64_t start, int64_t end)
+{
+    uint64_t before = hbitmap_count(job->done_bitmap);
+    int64_t bytes;
+
+    hbitmap_set(job->done_bitmap, start, end - start);
+    bytes = (int64_t)(hbitmap_count(job->done_bitmap) - before) * job->cluster_size;
+    if (end == cow_clusters(job) && bytes > 0) {
+        /* Nearly always the last, partial cluster is among those newly done. */
+        bytes -= MIN(bytes, end * job->cluster_size - job->len);
+    }
+    job_progress_update(&job->common.job, bytes);
+}
+
+/* Clusters [start, end), none of them done, in pieces of one buffer. */
+static int coroutine_fn copy_clusters(BackupBlockJob *job, CopyPool *pool, int64_t start,
+                                      int64_t end, bool *ret_error_is_read)
+{
+    int64_t at_once = copy_pool_chunk_bytes(pool) / job->cluster_size;
+    void *buf = copy_pool_get(pool);
+    int ret = 0;
+
+    if (!buf) {
+        *ret_error_is_read = true;
+        return -ENOMEM;
+    }
+    while (start < end && ret >= 0) {
+        int64_t n = MIN(end - start, at_once);
+        int64_t offset = start * job->cluster_size;
+        int64_t bytes = MIN(n * job->cluster_size, job->len - offset);
+
+        trace_backup_do_cow_process(job, offset, bytes);
+        ret = block_copy_run(&job->copy, offset, bytes, buf, ret_error_is_read); /* B5 */
+        if (ret < 0) {
+            if (*ret_error_is_read) {
+                trace_backup_do_cow_read_fail(job, offset, ret);
+            } else {
+                trace_backup_do_cow_write_fail(job, offset, ret);
+            }
+        } else {
+            cow_mark_done(job, start, start + n); /* B4 */
+            start += n;
+        }
+    }
+    copy_pool_put(pool, buf);
+    return ret;
+}
+
+int coroutine_fn backup_do_cow(BackupBlockJob *job, int64_t offset, int64_t bytes,
+                               bool is_write_notifier, bool *ret_error_is_read)
+{
+    CopyPool *pool = is_write_notifier ? job->cow_pool : job->sweep_pool; /* B6 */
+    int64_t start = offset / job->cluster_size;
+    int64_t end = MIN(DIV_ROUND_UP(offset + bytes, job->cluster_size), cow_clusters(job));
+    CowRequest req;
+    int ret = 0;
+
+    qemu_co_rwlock_rdlock(&job->flush_rwlock);
+    trace_backup_do_cow_enter(job, start, offset, bytes);
+    cow_wait_for_overlapping(job, start, end); /* B3, B8 */
+    cow_request_begin(&req, job, start, end);
+    while (start < end && ret >= 0) {
+        int64_t run, run_end;
+
+        run = hbitmap_next_zero(job->done_bitmap, start, end - start);
+        if (run != start) {
+            trace_backup_do_cow_skip(job, start, (run < 0 ? end : run) - start);
+        }
+        if (run < 0) {
+            break;
+        }
+        run_end = hbitmap_next_dirty(job->done_bitmap, run, end - run);
+        run_end = run_end < 0 ? end : run_end;
+        if (is_write_notifier) {
+            job->last_cow_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+        }
+        ret = copy_clusters(job, pool, run, run_end, ret_error_is_read);
+        start = run_end;
+    }
+    cow_request_end(&req);
+    trace_backup_do_cow_return(job, offset, bytes, ret);
+    qemu_co_rwlock_unlock(&job->flush_rwlock);
+    return ret;
+}
+
+static int coroutine_fn before_write_notify(NotifierWithReturn *notifier, void *opaque)
+{
+    BackupBlockJob *job = container_of(notifier, BackupBlockJob, before_write);
+    BdrvTrackedRequest *req = opaque;
+    bool error_is_read = false;
+    int64_t bytes = MIN(req->bytes, job->len - req->offset);
+    int ret;
+
+    if (job->cow_ret < 0 || bytes <= 0) { /* B7 */
+        return 0;
+    }
+    ret = backup_do_cow(job, req->offset, bytes, true, &error_is_read);
+    if (ret < 0 && job->cow_ret == 0) {
+        job->cow_ret = ret; /* B7 */
+        job->cow_error_is_read = error_is_read;
+        qemu_co_queue_restart_all(&job->sweep_wait);
+        job_wake(&job->common.job);
+    }
+    return 0;
+}
+
+void cow_init(BackupBlockJob *job)
+{
+    QLIST_INIT(&job->inflight_reqs);
+    qemu_co_rwlock_init(&job->flush_rwlock);
+    qemu_co_queue_init(&job->sweep_wait);
+    job->before_write.notify = before_write_notify;
+    job->last_cow_ns = INT64_MIN / 2;
+}
+
+/* B1: the caller has quiesced the source. */
+void cow_add_notifier(BackupBlockJob *job)
+{
+    bdrv_add_before_write_notifier(job->source->bs, &job->before_write);
+    job->notifier_added = true;
+}
+
+void cow_remove_notifier(BackupBlockJob *job)
+{
+    if (job->notifier_added) {
+        notifier_with_return_remove(&job->before_write);
+        job->notifier_added = false;
+    }
+}
+
+void coroutine_fn cow_drain(BackupBlockJob *job)
+{
+    qemu_co_rwlock_wrlock(&job->flush_rwlock);
+    qemu_co_rwlock_unlock(&job->flush_rwlock);
+}
+
+/* The exported API. */
+
+static void cluster_range(BlockJob *job, int64_t sector_num, int nb_sectors, int64_t *start,
+                          int64_t *end)
+{
+    int64_t cluster = backup_job_of(job)->cluster_size;
+
+    assert(job->job.driver->job_type == JOB_TYPE_BACKUP);
+    *start = sector_num * BDRV_SECTOR_SIZE / cluster;
+    *end = DIV_ROUND_UP((sector_num + nb_sectors) * BDRV_SECTOR_SIZE, cluster);
+}
+
+void coroutine_fn backup_wait_for_overlapping_requests(BlockJob *job, int64_t sector_num,
+                                                       int nb_sectors)
+{
+    int64_t start, end;
+
+    cluster_range(job, sector_num, nb_sectors, &start, &end);
+    cow_wait_for_overlapping(backup_job_of(job), start, end);
+}
+
+void backup_cow_request_begin(CowRequest *req, BlockJob *job, int64_t sector_num, int nb_sectors)
+{
+    int64_t start, end;
+
+    cluster_range(job, sector_num, nb_sectors, &start, &end);
+    cow_request_begin(req, backup_job_of(job), start, end);
+}
+
+void backup_cow_request_end(CowRequest *req)
+{
+    cow_request_end(req);
+}
+
+void backup_do_checkpoint(BlockJob *job, Error **errp)
+{
+    BackupBlockJob *backup = backup_job_of(job);
+
+    assert(job->job.driver->job_type == JOB_TYPE_BACKUP);
+    if (backup->sync_mode != MIRROR_SYNC_MODE_NONE) {
+        error_setg(errp, "The backup job only supports block checkpoint in sync=none mode");
+        return;
+    }
+    hbitmap_reset_all(backup->done_bitmap);
+}

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The life of a backup job: checks, the instant, the run, the end.
+ *
+ *   backup_job_create()   source quiesced: nodes attached, bitmap frozen, notifier added   (B1)
+ *   run                   the sweep (or, with sync=none, until it is cancelled)
+ *                         before-write copies waited for, target flushed                  (H4)
+ *   commit or abort       the bitmap's successor is settled
+ *   clean                 notifier off (if run never ran), target let go
+ */
+#include <errno.h>
+#include "block/jobs/backup/backup-job.h"
+#include "util/osdep.h"
+#include "trace-backup.h"
+
+/*
+ * The edge to the target.  Before-write copies go through it as part of guests' writes to the source,
+ * so a quiet target needs a quiet source: its quiesce is passed on.
+ */
+static char *target_parent_desc(BdrvChild *c)
+{
+    BackupBlockJob *job = c->opaque;
+
+    return g_strdup_printf("block job '%s'", job->common.job.id ? job->common.job.id : "backup");
+}
+
+static void target_drained_begin(BdrvChild *c)
+{
+    BackupBlockJob *job = c->opaque;
+
+    bdrv_quiesce_begin(job->source->bs);
+}
+
+static bool target_drained_poll(BdrvChild *c)
+{
+    BackupBlockJob *job = c->opaque;
+    bool busy;
+
+    if (job->polling) { /* the source is the target's backing file: we came round */
+        return false;
+    }
+    job->polling = true;
+    busy = bdrv_quiesce_poll(job->source->bs);
+    job->polling = false;
+    return busy;
+}
+
+static void target_drained_end(BdrvChild *c)
+{
+    BackupBlockJob *job = c->opaque;
+
+    bdrv_quiesce_end(job->source->bs);
+}
+
+static const BdrvChildClass target_child_class = {
+    .stay_at_node = true,
+    .get_parent_desc = target_parent_desc,
+    .drained_begin = target_drained_begin,
+    .drained_poll = target_drained_poll,
+    .drained_end = target_drained_end,
+};
+
+static int coroutine_fn run_until_cancelled(BackupBlockJob *job)
+{
+    while (!job_is_cancelled(&job->common.job) && job->cow_ret == 0) {
+        job_yield(&job->common.job);
+    }
+    return 0;
+}
+
+static int coroutine_fn backup_run(Job *j, Error **errp)
+{
+    BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
+    int ret;
+
+    ret = job->sync_mode == MIRROR_SYNC_MODE_NONE ? run_until_cancelled(job) : backup_sweep(job);
+    /* Once all is copied a write has nothing to copy; once the job fails there is nothing to keep. */
+    cow_remove_notifier(job);
+    cow_drain(job);
+    if (job_is_cancelled(j)) {
+        return -ECANCELED;
+    }
+    if (job->cow_ret < 0) {
+        block_job_error_action(&job->common, BLOCKDEV_ON_ERROR_REPORT, job->cow_error_is_read,
+                               -job->cow_ret);
+        error_setg_errno(errp, -job->cow_ret,
+                         "The old data in front of a write to '%s' could not be %s",
+                         bdrv_get_device_or_node_name(job->source->bs),
+                         job->cow_error_is_read ? "read" : "written to the target");
+        return job->cow_ret;
+    }
+    if (ret == 0) {
+        ret = bdrv_co_flush(job->target->bs);
+        if (ret < 0) {
+            block_job_error_action(&job->common, BLOCKDEV_ON_ERROR_REPORT, false, -ret);
+        }
+    }
+    return ret;
+}
+
+static void coroutine_fn backup_commit(Job *j)
+{
+    backup_bitmap_finish(container_of(j, BackupBlockJob, common.job), true);
+}
+
+static void coroutine_fn backup_abort(Job *j)
+{
+    backup_bitmap_finish(container_of(j, BackupBlockJob, common.job), false);
+}
+
+static void coroutine_fn backup_clean(Job *j)
+{
+    BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
+
+    if (job->notifier_added) { /* never ran */
+        BlockDriverState *source = job->source->bs;
+
+        bdrv_co_drained_begin(source);
+        cow_remove_notifier(job);
+        bdrv_co_drained_end(source);
+    }
+    bdrv_co_root_unref_child(job->target);
+    job->target = NULL;
+    job->source = NULL; /* the core drops it */
+}
+
+static void backup_free(Job *j)
+{
+    BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
+
+    copy_pool_free(job->cow_pool);
+    copy_pool_free(job->sweep_pool);
+    if (job->done_bitmap) {
+        hbitmap_free(job->done_bitmap);
+    }
+}
+
+static const BlockJobDriver backup_job_driver = {
+    .job_driver =
+        {
+            .instance_size = sizeof(BackupBlockJob),
+            .job_type = JOB_TYPE_BACKUP,
+            .run = backup_run,
+            .commit = backup_commit,
+            .abort = backup_abort,
+            .clean = backup_clean,
+            .free = backup_free,
+        },
+};
+
+/* The target's clusters, or ours where they are smaller; a copy of part of one would need its rest. */
+static int64_t coroutine_fn choose_cluster_size(BlockDriverState *target, Error **errp)
+{
+    BlockDriverInfo info = {0};
+    int ret = bdrv_co_get_info(target, &info);
+
+    if (ret == -ENOTSUP || (ret >= 0 && info.cluster_size == 0)) {
+        return BACKUP_CLUSTER_SIZE_DEFAULT;
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Couldn't determine the cluster size of the target image");
+        return ret;
+    }
+    return MAX(BACKUP_CLUSTER_SIZE_DEFAULT, info.cluster_size);
+}
+
+static int check_nodes(const BackupJobArgs *args, Error **errp)
+{
+    int64_t source_len, target_len;
+
+    if (args->source == args->target) {
+        error_setg(errp, "Source and target cannot be the same");
+        return -EINVAL;
+    }
+    if (args->compress) {
+        error_setg(errp, "Compression is not supported for this drive %s",
+                   bdrv_get_device_or_node_name(args->target));
+        return -ENOTSUP;
+    }
+    if (args->perf && args->perf->has_use_copy_range && args->perf->use_copy_range) {
+        error_setg(errp,
+                   "use-copy-range is not supported: before-write copies need the data in memory");
+        return -ENOTSUP;
+    }
+    if (bdrv_op_is_blocked(args->source, BLOCK_OP_TYPE_BACKUP_SOURCE, errp) ||
+        bdrv_op_is_blocked(args->target, BLOCK_OP_TYPE_BACKUP_TARGET, errp)) {
+        return -EBUSY;
+    }
+    if (args->source->aio_context != args->target->aio_context) {
+        error_setg(errp, "Source '%s' and target '%s' are in different iothreads",
+                   bdrv_get_device_or_node_name(args->source),
+                   bdrv_get_device_or_node_name(args->target));
+        return -EBUSY;
+    }
+    source_len = bdrv_getlength(args->source);
+    if (source_len < 0) {
+        error_setg_errno(errp, -source_len, "Unable to get length for '%s'",
+                         bdrv_get_device_or_node_name(args->source));
+        return source_len;
+    }
+    target_len = bdrv_getlength(args->target);
+    if (target_len < 0) {
+        error_setg_errno(errp, -target_len, "Unable to get length for '%s'",
+                         bdrv_get_device_or_node_name(args->target));
+        return target_len;
+    }
+    if (source_len != target_len) {
+        error_setg(errp, "Source and target image have different sizes");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int check_perf(const BackupPerf *perf, int64_t cluster_size, BackupBlockJob *job,
+                      Error **errp)
+{
+    job->max_workers = BACKUP_SWEEP_DEPTH;
+    job->max_chunk = BACKUP_CHUNK_BYTES;
+    if (perf && perf->has_max_workers) {
+        if (perf->max_workers < 1 || perf->max_workers > INT_MAX) {
+            error_setg(errp, "max-workers must be between 1 and %d", INT_MAX);
+            return -EINVAL;
+        }
+        job->max_workers = perf->max_workers;
+    }
+    if (perf && perf->has_max_chunk) {
+        if (perf->max_chunk < 0) {
+            error_setg(errp, "max-chunk must be zero (which means no limit) or positive");
+            return -EINVAL;
+        }
+        if (perf->max_chunk && perf->max_chunk < cluster_size) {
+            error_setg(errp,
+                       "Required max-chunk (%" PRIi64 ") is less than backup cluster size (%" PRIi64
+                       ")",
+                       perf->max_chunk, cluster_size);
+            return -EINVAL;
+        }
+        job->max_chunk =
+            perf->max_chunk ? MIN(perf->max_chunk, BACKUP_CHUNK_BYTES) : BACKUP_CHUNK_BYTES;
+    }
+    job->max_chunk = MAX(QEMU_ALIGN_DOWN(job->max_chunk, cluster_size), cluster_size);
+    return 0;
+}
+
+/* Does what the target shows, where it holds nothing itself, come from the source? */
+static bool target_shows_source(const BackupJobArgs *args)
+{
+    return bdrv_chain_contains(args->target, args->source);
+}
+
+static int attach_target(BackupBlockJob *job, const BackupJobArgs *args, Error **errp)
+{
+    uint64_t shared = BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE_UNCHANGED;
+
+    if (target_shows_source(args)) {
+        shared |=
+            BLK_PERM_WRITE; /* the guest writes the target's backing file, that is the point */
+    }
+    bdrv_ref(args->target);
+    job->target = bdrv_root_attach_child(args->target, "target", &target_child_class,
+                                         BDRV_CHILD_DATA, BLK_PERM_WRITE, shared, job, errp);
+    args->target->refcnt--; /* the edge holds one */
+    return job->target ? 0 : -EPERM;
+}
+
+static void fill_in(BackupBlockJob *job, const BackupJobArgs *args)
+{
+    job->sync_mode = args->sync;
+    job->bitmap_mode = args->bitmap_mode;
+    job->on_source_error = args->on_source_error;
+    job->on_target_error = args->on_target_error;
+    job->len = bdrv_getlength(args->source);
+    job->done_bitmap = hbitmap_alloc(cow_clusters(job), 0);
+    job->cow_pool = copy_pool_new(args->source, job->cluster_size, BACKUP_COW_CHUNKS);
+    job->sweep_pool = copy_pool_new(args->source, job->max_chunk, job->max_workers);
+    job->copy = (BlockCopy){
+        .source = job->source,
+        .target = job->target,
+        .cluster_bytes = job->cluster_size,
+        .length = job->len,
+    };
+}
+
+BlockJob *coroutine_fn backup_co_job_create(const BackupJobArgs *args, Error **errp)
+{
+    BackupBlockJob *job;
+    int64_t cluster_size;
+
+    if (check_nodes(args, errp) < 0 || backup_bitmap_check(args, errp) < 0) {
+        return NULL;
+    }
+    cluster_size = choose_cluster_size(args->target, errp);
+    if (cluster_size < 0) {
+        return NULL;
+    }
+    job = block_job_create(args->job_id, &backup_job_driver, args->txn, args->source,
+                           BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL & ~BLK_PERM_RESIZE, args->speed,
+                           args->flags, errp);
+    if (!job) {
+        return NULL;
+    }
+    job->cluster_size = cluster_size;
+    job->source = block_job_source(&job->common);
+    cow_init(job);
+    if (check_perf(args->perf, cluster_size, job, errp) < 0 || attach_target(job, args, errp) < 0) {
+        goto fail;
+    }
+    fill_in(job, args);
+    job->sync_bitmap = args->sync_bitmap;
+    if (backup_bitmap_freeze(job, errp) < 0) {
+        job->sync_bitmap = NULL;
+        goto fail;
+    }
+    backup_bitmap_init_done(job);
+    cow_add_notifier(job); /* B1 */
+    return &job->common;
+
+fail:
+    job_early_fail(&job->common.job);
+    return NULL;
+}

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The sweep: everything the guest has not overwritten, from the start of the disk to its end.
+ *
+ *    planner (the job's coroutine)            workers (a coroutine for each piece in flight)
+ *      next cluster not done
+ *      block status of source:
+ *        hole, zeros  -> target zero too? mark done, whatever the length; nothing is read
+ *        not in the top layer (sync=top) -> mark done
+ *        data -> a piece of at most max_chunk -------> backup_do_cow()
+ *      limits: depth, speed, pause, cancel    <------- done, or failed: error policy
+ *
+ * S1  A block status that says zero holds for every cluster not done when it is marked: a write of the
+ *     guest since would have copied the cluster first (B2).  It is marked inside a CowRequest, so that
+ *     no copy of the same cluster is half way.
+ * S2  The planner stops at a pause point only with nothing in flight: a quiesced source has none of
+ *     the sweep's requests.
+ * S3  A failed piece is not marked, so retrying means to go back to where it began.
+ */
+#include <errno.h>
+#include "block/jobs/backup/backup-job.h"
+#include "aio/timer.h"
+#include "util/osdep.h"
+#include "trace-backup.h"
+
+/* Zeros are written to a target that needs them in steps of this: bounds one CowRequest's time. */
+#define ZERO_STEP_BYTES (16 * MiB)
+
+typedef struct SweepPiece {
+    BackupBlockJob *job;
+    int64_t offset, bytes;
+} SweepPiece;
+
+static bool stop_wanted(BackupBlockJob *job)
+{
+    return job_is_cancelled(&job->common.job) || job->cow_ret < 0;
+}
+
+static unsigned depth_now(BackupBlockJob *job)
+{
+    int64_t since = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - job->last_cow_ns;
+
+    return since < BACKUP_BUSY_NS ? MIN(BACKUP_SWEEP_DEPTH_BUSY, job->max_workers)
+                                  : job->max_workers;
+}
+
+static void coroutine_fn piece_entry(void *opaque)
+{
+    SweepPiece *piece = opaque;
+    BackupBlockJob *job = piece->job;
+    bool error_is_read = false;
+    int ret = backup_do_cow(job, piece->offset, piece->bytes, false, &error_is_read);
+
+    if (ret < 0) { /* S3 */
+        if (job->sweep_ret == 0) {
+            job->sweep_ret = ret;
+            job->sweep_error_is_read = error_is_read;
+        }
+        job->retry_offset = MIN(job->retry_offset, piece->offset);
+    }
+    job->sweep_in_flight--;
+    g_free(piece);
+    qemu_co_queue_restart_all(&job->sweep_wait);
+}
+
+static void start_piece(BackupBlockJob *job, int64_t offset, int64_t bytes)
+{
+    SweepPiece *piece = g_new(SweepPiece, 1);
+
+    *piece = (SweepPiece){.job = job, .offset = offset, .bytes = bytes};
+    job->sweep_in_flight++;
+    aio_co_enter(job->common.job.aio_context, qemu_coroutine_create(piece_entry, piece));
+}
+
+static void coroutine_fn wait_for_idle(BackupBlockJob *job)
+{
+    while (job->sweep_in_flight > 0) {
+        qemu_co_queue_wait(&job->sweep_wait, NULL);
+    }
+}
+
+/* S2 */
+static void coroutine_fn pause_point(BackupBlockJob *job)
+{
+    if (__atomic_load_n(&job->common.job.pause_count, __ATOMIC_SEQ_CST) > 0) {
+        wait_for_idle(job);
+        job_pause_point(&job->common.job);
+    }
+}
+
+/* Block status of the source, on clusters: how far is it of one kind? */
+typedef enum SweepKind { SWEEP_DATA, SWEEP_ZERO, SWEEP_NOT_OURS } SweepKind;
+
+static SweepKind coroutine_fn classify(BackupBlockJob *job, int64_t offset, int64_t bytes,
+                                       int64_t *ret_bytes)
+{
+    BlockDriverState *bs = job->source->bs;
+    BlockDriverState *base = NULL;
+    int64_t pnum;
+    int ret;
+
+    if (job->sync_mode == MIRROR_SYNC_MODE_TOP) {
+        base = bdrv_backing_chain_next(bs);
+    }
+    ret = bdrv_co_block_status_above(bs, base, offset, bytes, &pnum, NULL, NULL);
+    if (ret < 0 || pnum == 0) {
+        *ret_bytes = MIN(bytes, job->max_chunk); /* it will show when it is read */
+        return SWEEP_DATA;
+    }
+    if (base && !(ret & BDRV_BLOCK_ALLOCATED)) {
+        *ret_bytes = pnum;
+        return SWEEP_NOT_OURS;
+    }
+    *ret_bytes = pnum;
+    return ret & BDRV_BLOCK_ZERO ? SWEEP_ZERO : SWEEP_DATA;
+}
+
+/*
+ * From @start (a cluster not done) to at most @end: what to do, and how far.  Only whole clusters are
+ * zero or not ours; a cluster of two kinds is data.
+ */
+static SweepKind coroutine_fn classify_clusters(BackupBlockJob *job, int64_t start, int64_t end,
+                                                int64_t *ret_end)
+{
+    int64_t cluster = job->cluster_size;
+    int64_t offset = start * cluster;
+    int64_t limit = MIN(end * cluster, job->len);
+    int64_t bytes;
+    SweepKind kind = classify(job, offset, limit - offset, &bytes);
+    int64_t stop = offset + bytes;
+
+    if (kind == SWEEP_DATA) {
+        *ret_end = MIN(DIV_ROUND_UP(stop, cluster), end);
+        return kind;
+    }
+    *ret_end = stop >= job->len ? end : stop / cluster;
+    if (*ret_end == start) {
+        *ret_end = start + 1;
+        return SWEEP_DATA;
+    }
+    return kind;
+}
+
+/* Target zeros for clusters [start, end), which the source holds as zeros. */
+static int coroutine_fn zero_clusters(BackupBlockJob *job, int64_t start, int64_t end,
+                                      int64_t *ret_end)
+{
+    int64_t cluster = job->cluster_size;
+    int64_t offset = start * cluster;
+    int64_t stop = MIN(end * cluster, job->len);
+    int64_t pnum;
+    int ret = block_copy_own_zeroes(job->target->bs, offset, stop - offset, &pnum);
+
+    if (ret == 1 && (offset + pnum == stop || pnum >= cluster)) {
+        *ret_end = offset + pnum == stop ? end : (offset + pnum) / cluster;
+        return 0;
+    }
+    stop = MIN(stop, offset + MAX(cluster, QEMU_ALIGN_DOWN(ZERO_STEP_BYTES, cluster)));
+    *ret_end = MIN(end, DIV_ROUND_UP(stop, cluster));
+    return block_copy_zeroes(&job->copy, offset, stop - offset);
+}
+
+/*
+ * S1: ask again inside the request, then mark.  One answer of the target for each request: a target
+ * that must be written does not keep the guest off the rest of a long hole.
+ */
+static int coroutine_fn settle_zeroes(BackupBlockJob *job, int64_t start, int64_t end)
+{
+    CowRequest req;
+    int64_t next;
+    int ret = 0;
+
+    qemu_co_rwlock_rdlock(&job->flush_rwlock);
+    cow_wait_for_overlapping(job, start, end);
+    cow_request_begin(&req, job, start, end);
+    next = hbitmap_next_zero(job->done_bitmap, start, end - start);
+    if (next >= 0) {
+        int64_t run_end = hbitmap_next_dirty(job->done_bitmap, next, end - next);
+        int64_t zero_end;
+
+        run_end = run_end < 0 ? end : run_end;
+        /* Written since?  Then the planner comes by again and takes it as data. */
+        if (classify_clusters(job, next, run_end, &zero_end) == SWEEP_ZERO) {
+            ret = zero_clusters(job, next, zero_end, &zero_end);
+            if (ret >= 0) {
+                cow_mark_done(job, next, zero_end);
+            } else {
+                job->sweep_error_is_read = false;
+                job->retry_offset = MIN(job->retry_offset, next * job->cluster_size);
+            }
+        }
+    }
+    cow_request_end(&req);
+    qemu_co_rwlock_unlock(&job->flush_rwlock);
+    return ret;
+}
+
+/* sync=top: the range is the backing file's, which the target shares. */
+static void settle_not_ours(BackupBlockJob *job, int64_t start, int64_t end)
+{
+    cow_mark_done(job, start, end);
+}
+
+/* One step from job->sweep_offset; *ret_paced is what counts against the speed limit. */
+static int coroutine_fn sweep_step(BackupBlockJob *job, int64_t *ret_paced)
+{
+    int64_t total = cow_clusters(job);
+    int64_t start, end, kind_end;
+    int ret;
+
+    *ret_paced = 0;
+    start = hbitmap_next_zero(job->done_bitmap, job->sweep_offset / job->cluster_size,
+                              total - job->sweep_offset / job->cluster_size);
+    if (start < 0) {
+        job->sweep_offset = job->len;
+        return 0;
+    }
+    end = hbitmap_next_dirty(job->done_bitmap, start, total - start);
+    end = end < 0 ? total : end;
+    switch (classify_clusters(job, start, end, &kind_end)) {
+    case SWEEP_ZERO:
+        ret = settle_zeroes(job, start, kind_end);
+        job->sweep_offset = start * job->cluster_size;
+        return ret;
+    case SWEEP_NOT_OURS:
+        settle_not_ours(job, start, kind_end);
+        break;
+    case SWEEP_DATA:
+        kind_end = MIN(kind_end, start + job->max_chunk / job->cluster_size);
+        *ret_paced = MIN(kind_end * job->cluster_size, job->len) - start * job->cluster_size;
+        start_piece(job, start * job->cluster_size, *ret_paced);
+        break;
+    }
+    job->sweep_offset = MIN(kind_end * job->cluster_size, job->len);
+    return 0;
+}
+
+/* S3.  Return: 0 to go on, or the error the job ends with. */
+static int coroutine_fn handle_failure(BackupBlockJob *job, int ret, bool error_is_read)
+{
+    BlockErrorAction action;
+
+    wait_for_idle(job);
+    action = block_job_error_action(&job->common,
+                                    error_is_read ? job->on_source_error : job->on_target_error,
+                                    error_is_read, -ret);
+    if (action == BLOCK_ERROR_ACTION_REPORT) {
+        return ret;
+    }
+    job->sweep_offset = MIN(job->sweep_offset, job->retry_offset);
+    job->retry_offset = INT64_MAX;
+    job->sweep_ret = 0;
+    if (action == BLOCK_ERROR_ACTION_IGNORE) {
+        job_sleep_ns(&job->common.job, BACKUP_RETRY_NS);
+    }
+    return 0;
+}
+
+/* Until the next step may begin.  Return: as backup_sweep(), 0 to go on. */
+static int coroutine_fn wait_for_turn(BackupBlockJob *job, int64_t delay_ns)
+{
+    Job *j = &job->common.job;
+
+    if (delay_ns > 0) {
+        wait_for_idle(job);
+        job_sleep_ns(j, delay_ns);
+    }
+    while (job->sweep_in_flight >= (int)depth_now(job) && !stop_wanted(job) &&
+           job->sweep_ret == 0) {
+        qemu_co_queue_wait(&job->sweep_wait, NULL);
+    }
+    pause_point(job);
+    if (job->sweep_ret < 0) {
+        return handle_failure(job, job->sweep_ret, job->sweep_error_is_read);
+    }
+    return 0;
+}
+
+int coroutine_fn backup_sweep(BackupBlockJob *job)
+{
+    int64_t paced, delay_ns = 0;
+    int ret = 0;
+
+    job->retry_offset = INT64_MAX;
+    while (ret == 0 && !stop_wanted(job)) {
+        ret = wait_for_turn(job, delay_ns);
+        if (ret < 0 || stop_wanted(job)) {
+            break;
+        }
+        if (job->sweep_offset >= job->len) {
+            if (job->sweep_in_flight > 0) {
+                qemu_co_queue_wait(&job->sweep_wait, NULL);
+                delay_ns = 0;
+                continue;
+            }
+            break;
+        }
+        ret = sweep_step(job, &paced);
+        delay_ns = block_job_ratelimit_delay(&job->common, paced);
+        if (ret < 0) {
+            ret = handle_failure(job, ret, job->sweep_error_is_read);
+        }
+    }
+    wait_for_idle(job);
+    return ret;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What every copying job shares: a pool of chunks with a free list, and the copy of one run of bytes
+ * with zero detection.
+ *
+ * Context: coroutines in the AioContext of the nodes, one thread.
+ */
+#ifndef BLOCK_COPY_COPY_H
+#define BLOCK_COPY_COPY_H
+
+#include "block/io/io.h"
+
+/* A bounded number of equal buffers; who finds none waits in turn. */
+typedef struct CopyPool CopyPool;
+
+/* Chunks are made when first needed, aligned for @bs, at most @max_chunks of @chunk_bytes. */
+CopyPool *copy_pool_new(BlockDriverState *bs, size_t chunk_bytes, unsigned max_chunks);
+/* All chunks must be back. */
+void copy_pool_free(CopyPool *pool);
+/* Yields while all are out.  NULL: no memory. */
+void *coroutine_fn copy_pool_get(CopyPool *pool);
+void copy_pool_put(CopyPool *pool, void *chunk);
+size_t copy_pool_chunk_bytes(const CopyPool *pool);
+unsigned copy_pool_in_use(const CopyPool *pool);
+
+/* Where from, where to.  Borrowed edges. */
+typedef struct BlockCopy {
+    BdrvChild *source, *target;
+    int64_t cluster_bytes; /* zeros are looked for in pieces of this */
+    int64_t length;        /* of both */
+    BdrvRequestFlags write_flags;
+} BlockCopy;
+
+/*
+ * block_copy_run() - copy [offset, offset + bytes) as the source holds it now
+ * @buf: at least @bytes, aligned for both nodes
+ *
+ * Does not wait for serialising requests of the source.  Clusters of zeros become write-zeroes, or
+ * nothing where the target holds zeros itself.
+ * Return: 0, or negative errno with *ret_error_is_read telling which side failed.
+ */
+int coroutine_fn block_copy_run(const BlockCopy *copy, int64_t offset, int64_t bytes, void *buf,
+                                bool *ret_error_is_read);
+
+/*
+ * block_copy_zeroes() - make a range of the target read as zeros
+ *
+ * What the target's own layer says is zero already is left alone.  A backing file does not count: it
+ * may be the source itself, whose zeros the guest is about to overwrite.
+ */
+int coroutine_fn block_copy_zeroes(const BlockCopy *copy, int64_t offset, int64_t bytes);
+
+/* 1: the own layer of @bs reads as zeros for the first *pnum bytes; 0: not known. */
+int coroutine_fn block_copy_own_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);
+
+#endif

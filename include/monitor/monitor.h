@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * monitor.h - QMP sessions on character devices
+ *
+ * Main thread.  The chapter comment is in monitor/monitor.c.
+ */
+#ifndef MONITOR_MONITOR_H
+#define MONITOR_MONITOR_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include "coro/coroutine.h"
+#include "monitor/chardev.h"
+#include "qapi/command.h"
+#include "qapi/qapi-types-run-state.h"
+#include "util/error.h"
+
+/**
+ * monitor_set_commands() - enter the commands that clients may run
+ * @commands: ended by a NULL name
+ * @instant:  names, NULL terminated, of those that never yield; all others run one at a time over all
+ *            sessions (DI2 in monitor/dispatch.c)
+ *
+ * Both are borrowed for ever.  Before the first session.
+ */
+void monitor_set_commands(const QmpCommand *commands, const char *const *instant);
+const QmpCommand *monitor_find_command(const char *name);
+
+/**
+ * monitor_new() - serve QMP on @chr
+ * @pretty: replies over several lines, indented
+ *
+ * Return: 0; -EBUSY with @errp when @chr has a user already.
+ */
+int monitor_new(Chardev *chr, bool pretty, Error **errp);
+
+/* {"qemu": {...}, "package": "qblk ..."}; new reference. */
+json_t *monitor_version(void);
+
+/* The program is told to stop.  No session runs a further command.  The first call emits SHUTDOWN. */
+void monitor_request_shutdown(ShutdownCause cause);
+bool monitor_shutdown_requested(void);
+/* Called once, by the first monitor_request_shutdown(). */
+void monitor_set_shutdown_hook(void (*hook)(void));
+
+/*
+ * Until the commands that yield and were called before monitor_request_shutdown() have ended: none follows,
+ * the graph is the caller's.
+ */
+void coroutine_fn monitor_co_wait_commands(void);
+
+/*
+ * For qmp_capabilities: the session that called it may now run all commands.  Before the first yield of
+ * the command.
+ */
+void monitor_negotiation_done(void);
+
+/* The hook of generated events; takes over when monitor_init() is called. */
+void monitor_init(void);
+
+/**
+ * monitor_co_cleanup() - end all sessions
+ *
+ * What is queued for clients that read is sent first, for at most MONITOR_FLUSH_NS altogether.
+ */
+void coroutine_fn monitor_co_cleanup(void);
+
+/* "12 bytes queued, negotiated, running job-cancel", one line a session.  Any state. */
+struct TextBuf;
+void monitor_to_text(struct TextBuf *out);
+
+#endif
