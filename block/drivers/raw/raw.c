@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * "raw": the image is the disk, byte for byte, or a window of a larger file.
+ *
+ *      disk               0 |============================| size
+ *                           :                            :
+ *      file   0 |-----------|============================|------| length
+ *                         offset                   offset + size
+ *
+ * Every request goes down with the offset added and its flags kept; what the file below can do
+ * natively (FUA, zeroes, discard, block status), the disk can.  The io room has checked the bounds
+ * of the disk; the window was checked against the file when it was opened.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include "block/drivers/drivers.h"
+#include "block/io/io.h"
+#include "block/open/open.h"
+#include "util/osdep.h"
+
+typedef struct RawState {
+    /* Fixed while open; replaced by a reopen, quiesced. */
+    int64_t offset;
+    int64_t size; /* of the window, if has_size */
+    bool has_size;
+} RawState;
+
+static bool is_window(const RawState *s)
+{
+    return s->offset != 0 || s->has_size;
+}
+
+/* Read the window from @o and check it against @file. */
+static int raw_window(RawState *s, const BlockdevOptionsRaw *o, BlockDriverState *file,
+                      Error **errp)
+{
+    int64_t length = bdrv_getlength(file);
+
+    s->offset = o->has_offset ? o->offset : 0;
+    s->has_size = o->has_size;
+    s->size = o->has_size ? o->size : 0;
+    if (length < 0) {
+        error_setg_errno(errp, -length, "Could not get image size");
+        return length;
+    }
+    if (s->offset < 0) {
+        error_setg(errp, "Offset must not be negative");
+        return -EINVAL;
+    }
+    if (s->offset > length) {
+        error_setg(errp,
+                   "Offset (%" PRId64 ") cannot be greater than size of the containing file "
+                   "(%" PRId64 ")",
+                   s->offset, length);
+        return -EINVAL;
+    }
+    if (!s->has_size) {
+        return 0;
+    }
+    if (s->size < 0 || !QEMU_IS_ALIGNED(s->size, BDRV_SECTOR_SIZE)) {
+        error_setg(errp, "Specified size is not multiple of %" PRId64, BDRV_SECTOR_SIZE);
+        return -EINVAL;
+    }
+    if (s->size > length - s->offset) {
+        error_setg(errp,
+                   "The sum of offset (%" PRId64 ") and size (%" PRId64 ") has to be smaller or "
+                   "equal to the actual size of the containing file (%" PRId64 ")",
+                   s->offset, s->size, length);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static int coroutine_fn raw_co_open(BlockDriverState *bs, const BlockdevOptions *opts, Error **errp)
+{
+    const BlockdevOptionsRaw *o = &opts->u.raw;
+    bool window = o->has_size || (o->has_offset && o->offset != 0);
+    BdrvChildRole role = (window ? BDRV_CHILD_DATA : BDRV_CHILD_FILTERED) | BDRV_CHILD_PRIMARY;
+    BdrvChild *file = bdrv_open_child(bs, o->file, "file", role, errp);
+
+    if (!file) {
+        return -EINVAL;
+    }
+    return raw_window(bs->opaque, o, file->bs, errp);
+}
+
+/* Nothing of our own to protect: users of the disk decide for the file. */
+static void raw_child_perm(BlockDriverState *bs, BdrvChild *c, BdrvChildRole role, uint64_t perm,
+                           uint64_t shared, uint64_t *nperm, uint64_t *nshared)
+{
+    *nperm = perm;
+    *nshared = bs->force_share ? BLK_PERM_ALL : shared;
+}
+
+static void raw_refresh_limits(BlockDriverState *bs)
+{
+    const unsigned zero_flags = BDRV_REQ_FUA | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+    const BlockDriverState *file = bs->file->bs;
+
+    bs->supported_write_flags =
+        BDRV_REQ_WRITE_UNCHANGED | (BDRV_REQ_FUA & file->supported_write_flags);
+    bs->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED | (zero_flags & file->supported_zero_flags);
+    bs->supported_truncate_flags = file->supported_truncate_flags & BDRV_REQ_ZERO_WRITE;
+}
+
+static int coroutine_fn raw_co_reopen_prepare(BlockDriverState *bs, const BlockdevOptions *opts,
+                                              int flags, void **ret_state, Error **errp)
+{
+    RawState *next = g_new0(RawState, 1);
+    int ret = raw_window(next, &opts->u.raw, bs->file->bs, errp);
+
+    if (ret == 0 && is_window(next) != is_window(bs->opaque)) {
+        error_setg(errp, "Cannot change between the whole file and a part of it while open");
+        ret = -EINVAL;
+    }
+    if (ret < 0) {
+        g_free(next);
+        return ret;
+    }
+    *ret_state = next;
+    return 0;
+}
+
+static void raw_reopen_commit(BlockDriverState *bs, void *state)
+{
+    *(RawState *)bs->opaque = *(RawState *)state;
+    g_free(state);
+}
+
+static void raw_reopen_abort(BlockDriverState *bs, void *state)
+{
+    g_free(state);
+}
+
+static int coroutine_fn raw_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      QEMUIOVector *qiov, size_t qiov_offset,
+                                      BdrvRequestFlags flags)
+{
+    RawState *s = bs->opaque;
+
+    return bdrv_co_preadv_part(bs->file, s->offset + offset, bytes, qiov, qiov_offset, flags);
+}
+
+static int coroutine_fn raw_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                       QEMUIOVector *qiov, size_t qiov_offset,
+                                       BdrvRequestFlags flags)
+{
+    RawState *s = bs->opaque;
+
+    return bdrv_co_pwritev_part(bs->file, s->offset + offset, bytes, qiov, qiov_offset, flags);
+}
+
+static int coroutine_fn raw_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                             BdrvRequestFlags flags)
+{
+    RawState *s = bs->opaque;
+
+    return bdrv_co_pwrite_zeroes(bs->file, s->offset + offset, bytes, flags);
+}
+
+static int coroutine_fn raw_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    RawState *s = bs->opaque;
+
+    return bdrv_co_pdiscard(bs->file, s->offset + offset, bytes);
+}
+
+static int coroutine_fn raw_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
+                                            int64_t bytes, int64_t *pnum, int64_t *map,
+                                            BlockDriverState **file)
+{
+    RawState *s = bs->opaque;
+
+    *pnum = bytes;
+    *map = s->offset + offset;
+    *file = bs->file->bs;
+    return BDRV_BLOCK_RAW | BDRV_BLOCK_OFFSET_VALID;
+}
+
+static int64_t coroutine_fn raw_co_getlength(BlockDriverState *bs)
+{
+    RawState *s = bs->opaque;
+    int64_t length = bdrv_getlength(bs->file->bs);
+
+    if (length < 0) {
+        return length;
+    }
+    /* The file may have been cut behind our back: a disk never reaches beyond it. */
+    length = MAX(length - s->offset, 0);
+    return s->has_size ? MIN(s->size, length) : length;
+}
+
+static int coroutine_fn raw_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
+                                        PreallocMode prealloc, BdrvRequestFlags flags, Error **errp)
+{
+    RawState *s = bs->opaque;
+
+    if (s->has_size) {
+        error_setg(errp, "Cannot resize fixed-size raw disks");
+        return -ENOTSUP;
+    }
+    if (offset > BDRV_MAX_LENGTH - s->offset) {
+        error_setg(errp, "Disk size too large for the chosen offset");
+        return -EINVAL;
+    }
+    return bdrv_co_truncate(bs->file, s->offset + offset, exact, prealloc, flags, errp);
+}
+
+static int64_t coroutine_fn raw_co_get_allocated_file_size(BlockDriverState *bs)
+{
+    return bdrv_co_get_allocated_file_size(bs->file->bs);
+}
+
+/* Everything can be a raw image, so anything surer than this is preferred. */
+static int raw_probe(const uint8_t *buf, size_t len, const char *filename)
+{
+    return 1;
+}
+
+static int coroutine_fn raw_co_create(const BlockCreateArgs *args, Error **errp)
+{
+    BlockDriver *file = bdrv_find_format("file");
+
+    if (args->backing_file) {
+        error_setg(errp, "Backing file not supported for file format 'raw'");
+        return -ENOTSUP;
+    }
+    if (!file) {
+        error_setg(errp, "Cannot create '%s': driver 'file' is not available", args->filename);
+        return -ENOTSUP;
+    }
+    return file->image->co_create(args, errp);
+}
+
+static const BlockDriverLife raw_life = {
+    .co_open = raw_co_open,
+    .refresh_limits = raw_refresh_limits,
+    .child_perm = raw_child_perm,
+    .co_reopen_prepare = raw_co_reopen_prepare,
+    .reopen_commit = raw_reopen_commit,
+    .reopen_abort = raw_reopen_abort,
+};
+
+static const BlockDriverData raw_data = {
+    .co_preadv = raw_co_preadv,
+    .co_pwritev = raw_co_pwritev,
+    .co_pwrite_zeroes = raw_co_pwrite_zeroes,
+    .co_pdiscard = raw_co_pdiscard,
+    .co_block_status = raw_co_block_status,
+    .co_getlength = raw_co_getlength,
+    .co_truncate = raw_co_truncate,
+    .co_get_allocated_file_size = raw_co_get_allocated_file_size,
+};
+
+static const BlockDriverImage raw_image = {
+    .probe = raw_probe,
+    .co_create = raw_co_create,
+};
+
+static BlockDriver bdrv_raw = {
+    .format_name = "raw",
+    .instance_size = sizeof(RawState),
+    .life = &raw_life,
+    .data = &raw_data,
+    .image = &raw_image,
+};
+
+void bdrv_raw_register(void)
+{
+    bdrv_register(&bdrv_raw);
+}
