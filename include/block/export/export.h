@@ -6,6 +6,7 @@
 #define BLOCK_EXPORT_EXPORT_H
 
 #include "block/backend/backend.h"
+#include "object/object.h"
 #include "qapi/qapi-types-block-export.h"
 
 typedef struct BlockExport BlockExport;
@@ -14,6 +15,7 @@ typedef struct BlockExportDriver {
     BlockExportType type;
     size_t instance_size; /* of the struct that begins with a BlockExport */
     bool supports_inactive;
+    /* exp->blk, ctx and id are set; sets the backend's BlockDevOps.  On failure frees what it took. */
     int coroutine_fn (*co_create)(BlockExport *exp, const BlockExportOptions *opts, Error **errp);
     /* Start to end: no new client, cut those there are.  The export ends when its last reference goes. */
     void (*request_shutdown)(BlockExport *exp);
@@ -25,10 +27,13 @@ struct BlockExport {
     const BlockExportDriver *drv;
     char *id;
     int refcnt; /* main thread: the user's, and one for each client */
+    bool running; /* set up; before that only the id is taken */
     bool user_owned;
     bool shutting_down;
+    bool fixed_iothread; /* the tree may not move away */
+    UserObject *iothread; /* in which it was asked to run, counted; or NULL */
     BlockBackend *blk;
-    AioContext *ctx;
+    AioContext *ctx; /* kept up by the kind's aio_context_changed */
     QLIST_ENTRY(BlockExport) next;
 };
 
@@ -41,7 +46,10 @@ void blk_exp_unref(BlockExport *exp); /* deletion, if it was the last, happens s
 void blk_exp_request_shutdown(BlockExport *exp);
 /* block-export-del: refuses when clients are there and @mode is safe. */
 int blk_exp_del(const char *id, bool hard, Error **errp);
-/* End all and wait until they are gone. */
+/* For a kind's BlockDevOps. */
+bool blk_exp_can_change_aio_context(BlockExport *exp, Error **errp);
+/* End all, or all of one kind, and wait until they are gone. */
+void coroutine_fn blk_exp_co_close_all_type(BlockExportType type);
 void coroutine_fn blk_exp_co_close_all(void);
 BlockExportInfoList *blk_exp_query(void);
 
