@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * An image by its file name: what people type, turned into options.
+ *
+ * "json:{...}" is options already; anything else is a path, on a block device or in a file system.  The
+ * format is what the caller says, or what the first bytes say (probing).
+ */
+#include <errno.h>
+#include <sys/stat.h>
+#include "aio/thread-pool.h"
+#include "block/io/io.h"
+#include "block/open/open.h"
+#include "qapi/json-parser.h"
+#include "util/cutils.h"
+#include "util/osdep.h"
+
+/* Formats keep their magic in the first sectors; QEMU looks at as much. */
+#define PROBE_BYTES 2048
+
+typedef struct StatCall {
+    const char *path;
+    bool is_device;
+} StatCall;
+
+static int stat_in_worker(void *opaque)
+{
+    StatCall *call = opaque;
+    struct stat st;
+
+    call->is_device = stat(call->path, &st) == 0 && S_ISBLK(st.st_mode);
+    return 0;
+}
+
+static json_t *generic_json(const BdrvOpenFileArgs *args)
+{
+    json_t *o =
+        json_pack("{s:b, s:b, s:{s:b, s:b}, s:s}", "read-only", args->read_only, "force-share",
+                  args->force_share, "cache", "direct", args->cache_direct, "no-flush",
+                  args->cache_no_flush, "discard", args->discard_unmap ? "unmap" : "ignore");
+    return o;
+}
+
+static BlockDriverState *coroutine_fn open_json(json_t *json, Error **errp)
+{
+    BlockdevOptions *opts = qapi_BlockdevOptions_from_json(json, errp);
+    BlockDriverState *bs;
+
+    json_decref(json);
+    if (!opts) {
+        return NULL;
+    }
+    bs = bdrv_co_open(opts, errp);
+    qapi_free_BlockdevOptions(opts);
+    return bs;
+}
+
+static BlockDriverState *coroutine_fn open_protocol(const BdrvOpenFileArgs *args, Error **errp)
+{
+    StatCall call = {.path = args->filename};
+    const char *path = args->filename;
+    json_t *o;
+
+    strstart(path, "file:", &path);
+    call.path = path;
+    thread_pool_submit_co(stat_in_worker, &call);
+    o = generic_json(args);
+    json_object_set_new(o, "driver", json_string(call.is_device ? "host_device" : "file"));
+    json_object_set_new(o, "filename", json_string(path));
+    if (!args->read_only) {
+        json_object_set_new(o, "discard", json_string("unmap"));
+    }
+    if (args->has_aio) {
+        json_object_set_new(o, "aio", json_string(BlockdevAioOptions_str(args->aio)));
+    }
+    return open_json(o, errp);
+}
+
+static BlockDriver *best_probe(const uint8_t *buf, size_t len, const char *filename)
+{
+    BlockDriver *best = bdrv_find_format("raw");
+    int best_score = 0;
+
+    for (BlockDriver *drv = bdrv_next_driver(NULL); drv; drv = bdrv_next_driver(drv)) {
+        int score = drv->image && drv->image->probe ? drv->image->probe(buf, len, filename) : 0;
+
+        if (score > best_score) {
+            best_score = score;
+            best = drv;
+        }
+    }
+    return best;
+}
+
+static BlockDriver *coroutine_fn probe_node(BlockDriverState *bs, const char *filename,
+                                            Error **errp)
+{
+    uint8_t *buf = qemu_blockalign(bs, PROBE_BYTES);
+    int64_t len = MIN(PROBE_BYTES, bdrv_getlength(bs));
+    BdrvChild child = {.bs = bs, .perm = BLK_PERM_CONSISTENT_READ, .shared_perm = BLK_PERM_ALL};
+    BlockDriver *drv = NULL;
+    int ret = len > 0 ? bdrv_co_pread(&child, 0, len, buf, 0) : 0;
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not read image '%s' for determining its format",
+                         filename);
+    } else {
+        drv = best_probe(buf, MAX(len, 0), filename);
+    }
+    qemu_vfree(buf);
+    return drv;
+}
+
+BlockDriver *coroutine_fn bdrv_co_probe(BdrvChild *file, const char *filename, Error **errp)
+{
+    return probe_node(file->bs, filename, errp);
+}
+
+static BlockDriverState *coroutine_fn open_format(const BdrvOpenFileArgs *args, const char *format,
+                                                  BlockDriverState *file, Error **errp)
+{
+    BlockDriver *drv = bdrv_find_format(format);
+    json_t *o;
+
+    if (!drv) {
+        error_setg(errp, "Unknown driver '%s'", format);
+        return NULL;
+    }
+    o = generic_json(args);
+    json_object_set_new(o, "driver", json_string(format));
+    json_object_set_new(o, "file", json_string(file->node_name));
+    if (args->node_name) {
+        json_object_set_new(o, "node-name", json_string(args->node_name));
+    }
+    if (drv->supports_backing && args->backing) {
+        json_object_set_new(o, "backing", json_string(args->backing->node_name));
+    } else if (drv->supports_backing && args->no_backing) {
+        json_object_set_new(o, "backing", json_null());
+    } else if (args->backing) {
+        error_setg(errp, "Format driver '%s' does not support backing files", format);
+        json_decref(o);
+        return NULL;
+    }
+    return open_json(o, errp);
+}
+
+BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, Error **errp)
+{
+    BlockDriverState *file, *bs = NULL;
+    const char *json_text, *format = args->format;
+    BlockDriver *drv;
+
+    if (strstart(args->filename, "json:", &json_text)) {
+        json_t *json = json_parse_string(json_text, errp);
+
+        return json ? open_json(json, errp) : NULL;
+    }
+    if (args->filename[0] == '\0') {
+        error_setg(errp, "The file name is empty");
+        return NULL;
+    }
+    drv = format ? bdrv_find_format(format) : NULL;
+    if (drv && drv->is_protocol) {
+        error_setg(errp, "'%s' is a protocol, not an image format", format);
+        return NULL;
+    }
+    file = open_protocol(args, errp);
+    if (!file) {
+        return NULL;
+    }
+    if (!format) {
+        drv = probe_node(file, args->filename, errp);
+        format = drv ? drv->format_name : NULL;
+    }
+    if (format) {
+        bs = open_format(args, format, file, errp);
+    }
+    bdrv_co_unref(file);
+    return bs;
+}
+
+int coroutine_fn bdrv_co_create_image(const char *format, const BlockCreateArgs *args, Error **errp)
+{
+    BlockDriver *drv = bdrv_find_format(format);
+
+    if (!drv) {
+        error_setg(errp, "Unknown file format '%s'", format);
+        return -EINVAL;
+    }
+    if (!drv->image || !drv->image->co_create) {
+        error_setg(errp, "Format driver '%s' does not support image creation", format);
+        return -ENOTSUP;
+    }
+    if (args->size < 0) {
+        error_setg(errp, "Image size must not be negative");
+        return -EINVAL;
+    }
+    if (args->backing_file && !drv->supports_backing) {
+        error_setg(errp, "Format driver '%s' does not support backing files", format);
+        return -ENOTSUP;
+    }
+    return drv->image->co_create(args, errp);
+}

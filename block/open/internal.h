@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of this room share. */
+#ifndef BLOCK_OPEN_INTERNAL_H
+#define BLOCK_OPEN_INTERNAL_H
+
+#include "block/open/open.h"
+
+/* What a child's definition takes over from its parent where it says nothing. */
+typedef struct OpenParent {
+    const BlockDriverState *bs; /* NULL: a root node */
+    bool is_backing;            /* a backing file is only read */
+} OpenParent;
+
+/* open.c */
+BlockDriverState *coroutine_fn bdrv_open_node(const BlockdevOptions *opts, const OpenParent *parent,
+                                              Error **errp);
+/* Set flags and the generic options of @bs from @opts. */
+int bdrv_apply_generic_options(BlockDriverState *bs, const BlockdevOptions *opts,
+                               const OpenParent *parent, Error **errp);
+
+#endif
