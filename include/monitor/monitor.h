@@ -17,13 +17,13 @@
 
 /**
  * monitor_set_commands() - enter the commands that clients may run
- * @commands: ended by a NULL name
- * @instant:  names, NULL terminated, of those that never yield; all others run one at a time over all
- *            sessions (DI2 in monitor/dispatch.c)
+ * @table:   @n of them
+ * @instant: names, NULL terminated, of those that never yield; all others run one at a time over all
+ *           sessions (DI2 in monitor/dispatch.c)
  *
  * Both are borrowed for ever.  Before the first session.
  */
-void monitor_set_commands(const QmpCommand *commands, const char *const *instant);
+void monitor_set_commands(const QmpCommand *table, size_t n, const char *const *instant);
 const QmpCommand *monitor_find_command(const char *name);
 
 /**

@@ -41,6 +41,15 @@ typedef enum BdrvChildRole {
     BDRV_CHILD_IMAGE = BDRV_CHILD_DATA | BDRV_CHILD_METADATA | BDRV_CHILD_PRIMARY,
 } BdrvChildRole;
 
+/* How a grown image gets its space. */
+typedef enum PreallocMode {
+    PREALLOC_MODE_OFF,       /* a hole */
+    PREALLOC_MODE_METADATA,  /* the format's tables only */
+    PREALLOC_MODE_FALLOC,    /* reserved by the file system */
+    PREALLOC_MODE_FULL,      /* written */
+    PREALLOC_MODE__MAX,
+} PreallocMode;
+
 /* What block status says of a range. */
 enum {
     BDRV_BLOCK_DATA = 0x01,         /* allocated in the node that answers and stored */
