@@ -49,12 +49,12 @@ typedef struct ExampleState {
  */
 static int example_configure(ExampleState *s, const BlockdevOptionsExample *o, Error **errp)
 {
-    s->size = o->has_size ? o->size : EXAMPLE_DEFAULT_SIZE;
-    s->byte = o->has_byte ? o->byte : 0;
-    if (s->size < 0) {
-        error_setg(errp, "size must not be negative");
+    if (o->has_size && o->size > INT64_MAX) {
+        error_setg(errp, "size is too large");
         return -EINVAL;
     }
+    s->size = o->has_size ? (int64_t)o->size : EXAMPLE_DEFAULT_SIZE;
+    s->byte = o->has_byte ? o->byte : 0;
     return 0;
 }
 

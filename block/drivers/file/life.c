@@ -23,6 +23,10 @@ static const BlockdevOptionsFile *options_of(const BlockdevOptions *opts)
 static int choose_engine(BlockDriverState *bs, const BlockdevOptionsFile *o, int flags,
                          bool *ret_given, AioFileEngine *ret_engine, Error **errp)
 {
+    if (o->has_aio_max_batch && o->aio_max_batch != 0) {
+        error_setg(errp, "aio-max-batch is not supported: the engine sends what is ready at once");
+        return -ENOTSUP;
+    }
     *ret_given = o->has_aio;
     if (!o->has_aio) {
         return 0;

@@ -141,10 +141,10 @@ int coroutine_fn file_co_block_status(BlockDriverState *bs, bool want_zero, int6
         keep_known(s, &args.found, gen);
     }
     *pnum = MIN(bytes, args.found.end - offset);
-    if (args.found.data) {
+    if (args.found.data || args.found.end >= bs->total_bytes) {
         *pnum = MIN(bytes, ROUND_UP(*pnum, align));
     } else if (*pnum < bytes && !QEMU_IS_ALIGNED(*pnum, align)) {
-        /* A block that is partly a hole is data; the last one of the file is what it is. */
+        /* A block that is partly a hole is data. */
         *pnum = ROUND_DOWN(*pnum, align);
         if (*pnum == 0) {
             *pnum = MIN(bytes, align);
