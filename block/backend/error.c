@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <string.h>
 #include "block/backend/backend-int.h"
-#include "qapi/qapi-events-block-core.h"
+#include "qapi/qapi-events-block-job.h"
 #include "util/osdep.h"
 
 BlockErrorAction block_error_action_for(BlockdevOnError on_err, int error)

@@ -8,7 +8,7 @@
 
 #include "block/backend/backend.h"
 #include "block/jobs/job.h"
-#include "qapi/qapi-types-block-core.h"
+#include "qapi/qapi-types-block-job.h"
 #include "util/ratelimit.h"
 
 /* How finely a speed limit is kept: short enough to look steady, long enough for large requests. */
@@ -55,6 +55,8 @@ BdrvChild *block_job_source(BlockJob *job);
 /* One more node in use, for nothing else; its parent is the job (drained with it). */
 BdrvChild *block_job_add_bdrv(BlockJob *job, const char *name, BlockDriverState *bs, uint64_t perm,
                               uint64_t shared, Error **errp);
+/* Forbid all operations on a node that the job holds by an edge of its own, until the nodes go. */
+void block_job_block_ops(BlockJob *job, BlockDriverState *bs);
 void coroutine_fn block_job_co_remove_all_bdrv(BlockJob *job);
 /* NULL if @job is not a block job. */
 BlockJob *block_job_of(Job *job);
