@@ -78,7 +78,8 @@ struct AioContext {
     int notify_fd;
 
     /* Any thread: lock-free (A3, A4). */
-    int waiting; /* the home thread is about to wait, or waits, and must be notified */
+    int waiting;  /* the home thread is about to wait, or waits, and must be notified */
+    int visitors; /* threads that are pushing on a list; the context must not go */
     struct AioBhList bhs;
     CoWakeLink *woken_elsewhere; /* newest first */
 

@@ -36,6 +36,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "aio-int.h"
@@ -131,6 +132,9 @@ void aio_context_free(AioContext *ctx)
     assert(in_aio_context(ctx) && !ctx->polling);
     while (aio_poll(ctx, ctx->busy > 0) || ctx->busy > 0) {
         /* what was scheduled or submitted last still runs */
+    }
+    while (__atomic_load_n(&ctx->visitors, __ATOMIC_SEQ_CST) > 0) {
+        sched_yield(); /* a few instructions: ready.c */
     }
     assert(ctx->busy == 0 && !ctx->ready && !ctx->woken_elsewhere);
     if (ctx->native_hook) {

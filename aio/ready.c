@@ -25,23 +25,38 @@ struct QEMUBH {
     QSLIST_ENTRY(QEMUBH) next;
 };
 
-static void notify_unless_home(AioContext *ctx)
+/*
+ * Another thread pushes on a list of @ctx.  What it pushed may run, and end the context, before it has
+ * notified: aio_context_free() waits for it to let go.
+ */
+static void visit_begin(AioContext *ctx)
 {
-    if (!in_aio_context(ctx)) {
-        aio_notify(ctx); /* at home the loop looks before it waits */
-    }
+    __atomic_fetch_add(&ctx->visitors, 1, __ATOMIC_SEQ_CST);
+}
+
+static void visit_notify_and_end(AioContext *ctx)
+{
+    aio_notify(ctx);
+    __atomic_fetch_sub(&ctx->visitors, 1, __ATOMIC_SEQ_CST);
 }
 
 /* Set @flags, and see to it that the home thread looks at @bh. */
 static void bh_list(QEMUBH *bh, unsigned flags)
 {
     AioContext *ctx = bh->ctx; /* the home thread may free bh as soon as it is listed */
-    unsigned old = __atomic_fetch_or(&bh->flags, flags | BH_LISTED, __ATOMIC_ACQ_REL);
+    bool visiting = !in_aio_context(ctx);
+    unsigned old;
 
+    if (visiting) {
+        visit_begin(ctx);
+    }
+    old = __atomic_fetch_or(&bh->flags, flags | BH_LISTED, __ATOMIC_ACQ_REL);
     if (!(old & BH_LISTED)) {
         QSLIST_INSERT_HEAD_ATOMIC(&ctx->bhs, bh, next);
     }
-    notify_unless_home(ctx);
+    if (visiting) { /* at home the loop looks at the list before it waits */
+        visit_notify_and_end(ctx);
+    }
 }
 
 static QEMUBH *bh_new(AioContext *ctx, QEMUBHFunc *cb, void *opaque)
@@ -166,12 +181,13 @@ static void ready_push(AioContext *ctx, Coroutine *co)
         ready_append(ctx, link);
         return;
     }
+    visit_begin(ctx);
     head = __atomic_load_n(&ctx->woken_elsewhere, __ATOMIC_RELAXED);
     do {
         link->next = head;
     } while (!__atomic_compare_exchange_n(&ctx->woken_elsewhere, &head, link, true,
                                           __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
-    aio_notify(ctx);
+    visit_notify_and_end(ctx);
 }
 
 /* Append what other threads have woken, oldest first. */
