@@ -204,7 +204,6 @@ class Daemon:
                     raise AssertionError('the daemon ended at its start: ' + self.said()) from None
 
     def said(self):
-        self.log.flush()
         with open(self.log_path, errors='replace') as f:
             return f.read()
 
