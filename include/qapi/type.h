@@ -177,60 +177,60 @@ bool qapi_bool_parse(const char *name, const char *value, bool *ret_value, Error
 #define QAPI_CLONE(type, value) ((type *)qapi_clone(&qapi_type_##type, (value)))
 
 /* Lists.  @list and @tail are lvalues; @element becomes the list's. */
-#define QAPI_LIST_PREPEND(list, element)                                   \
-    do {                                                                   \
-        __typeof__(list) qapi_new_ = g_malloc0(sizeof(*(list)));           \
-        qapi_new_->value = (element);                                      \
-        qapi_new_->next = (list);                                          \
-        (list) = qapi_new_;                                                \
+#define QAPI_LIST_PREPEND(list, element)                         \
+    do {                                                         \
+        __typeof__(list) qapi_new_ = g_malloc0(sizeof(*(list))); \
+        qapi_new_->value = (element);                            \
+        qapi_new_->next = (list);                                \
+        (list) = qapi_new_;                                      \
     } while (0)
 
 /* TList *list = NULL, **tail = &list; QAPI_LIST_APPEND(tail, element); ... */
-#define QAPI_LIST_APPEND(tail, element)                                    \
-    do {                                                                   \
-        *(tail) = g_malloc0(sizeof(**(tail)));                             \
-        (*(tail))->value = (element);                                      \
-        (tail) = &(*(tail))->next;                                         \
+#define QAPI_LIST_APPEND(tail, element)        \
+    do {                                       \
+        *(tail) = g_malloc0(sizeof(**(tail))); \
+        (*(tail))->value = (element);          \
+        (tail) = &(*(tail))->next;             \
     } while (0)
 
-#define QAPI_LIST_LENGTH(list)                                             \
-    ({                                                                     \
-        size_t qapi_length_ = 0;                                           \
-        for (const GenericList *qapi_l_ = (const void *)(list); qapi_l_;   \
-             qapi_l_ = qapi_l_->next) {                                    \
-            qapi_length_++;                                                \
-        }                                                                  \
-        qapi_length_;                                                      \
+#define QAPI_LIST_LENGTH(list)                                           \
+    ({                                                                   \
+        size_t qapi_length_ = 0;                                         \
+        for (const GenericList *qapi_l_ = (const void *)(list); qapi_l_; \
+             qapi_l_ = qapi_l_->next) {                                  \
+            qapi_length_++;                                              \
+        }                                                                \
+        qapi_length_;                                                    \
     })
 
 /* Declares the list type TList of TYPE, whose elements are ELEMENT, and its functions. */
-#define QAPI_DECLARE_LIST(TList, ELEMENT)                                  \
-    typedef struct TList TList;                                            \
-    struct TList {                                                         \
-        TList *next;                                                       \
-        ELEMENT value;                                                     \
-    };                                                                     \
+#define QAPI_DECLARE_LIST(TList, ELEMENT) \
+    typedef struct TList TList;           \
+    struct TList {                        \
+        TList *next;                      \
+        ELEMENT value;                    \
+    };                                    \
     QAPI_DECLARE_FUNCTIONS(TList)
 
 /* qapi_free_T(), qapi_T_from_json(), qapi_T_from_keyval(), qapi_T_to_json(), g_autoptr(T) */
-#define QAPI_DECLARE_FUNCTIONS(T)                                          \
-    extern const QapiType qapi_type_##T;                                   \
-    static inline void qapi_free_##T(T *value)                             \
-    {                                                                      \
-        qapi_free(&qapi_type_##T, value);                                  \
-    }                                                                      \
-    static inline T *qapi_##T##_from_json(json_t *json, Error **errp)      \
-    {                                                                      \
-        return qapi_from_json(&qapi_type_##T, json, errp);                 \
-    }                                                                      \
-    static inline T *qapi_##T##_from_keyval(json_t *json, Error **errp)    \
-    {                                                                      \
-        return qapi_from_keyval(&qapi_type_##T, json, errp);               \
-    }                                                                      \
-    static inline json_t *qapi_##T##_to_json(const T *value)               \
-    {                                                                      \
-        return qapi_to_json(&qapi_type_##T, value);                        \
-    }                                                                      \
+#define QAPI_DECLARE_FUNCTIONS(T)                                       \
+    extern const QapiType qapi_type_##T;                                \
+    static inline void qapi_free_##T(T *value)                          \
+    {                                                                   \
+        qapi_free(&qapi_type_##T, value);                               \
+    }                                                                   \
+    static inline T *qapi_##T##_from_json(json_t *json, Error **errp)   \
+    {                                                                   \
+        return qapi_from_json(&qapi_type_##T, json, errp);              \
+    }                                                                   \
+    static inline T *qapi_##T##_from_keyval(json_t *json, Error **errp) \
+    {                                                                   \
+        return qapi_from_keyval(&qapi_type_##T, json, errp);            \
+    }                                                                   \
+    static inline json_t *qapi_##T##_to_json(const T *value)            \
+    {                                                                   \
+        return qapi_to_json(&qapi_type_##T, value);                     \
+    }                                                                   \
     G_DEFINE_AUTOPTR_CLEANUP_FUNC(T, qapi_free_##T)
 
 /* The built-in types, and lists of them. */
