@@ -15,6 +15,7 @@
  * T4  Requests of one node are tracked in its home AioContext.  A node that is read-only has none
  *     to wait for and is entered from anywhere: its reads are not tracked.
  */
+#include <inttypes.h>
 #include "block/io/internal.h"
 #include "util/osdep.h"
 #include "util/textbuf.h"

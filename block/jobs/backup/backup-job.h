@@ -7,6 +7,7 @@
 #include "block/copy/copy.h"
 #include "block/jobs/backup.h"
 #include "util/hbitmap.h"
+#include "util/osdep.h"
 
 #define BACKUP_CLUSTER_SIZE_DEFAULT (64 * KiB)
 
