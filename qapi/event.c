@@ -2,18 +2,29 @@
 /* event.c - the one place that the generated senders of events go through */
 #include "qapi/event.h"
 
-static QapiEventHook *event_hook;
+#include <glib.h>
 
-void qapi_event_set_hook(QapiEventHook *hook)
+static QapiEventEmitFunc *event_emit;
+
+void qapi_event_set_emit(QapiEventEmitFunc *emit)
 {
-    event_hook = hook;
+    event_emit = emit;
 }
 
-void qapi_event_emit(const char *name, json_t *data)
+void qapi_event_emit(unsigned event, const char *name, json_t *data)
 {
-    if (event_hook) {
-        event_hook(name, data);
-    } else {
+    int64_t now_us = g_get_real_time();
+    json_t *message;
+
+    if (!event_emit) {
         json_decref(data);
+        return;
     }
+    message = json_pack("{s{sIsI}ss}", "timestamp", "seconds", (json_int_t)(now_us / 1000000),
+                        "microseconds", (json_int_t)(now_us % 1000000), "event", name);
+    if (data) {
+        json_object_set_new(message, "data", data);
+    }
+    event_emit(event, message);
+    json_decref(message);
 }

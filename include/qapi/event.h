@@ -2,8 +2,8 @@
 /*
  * event.h - where events leave the schema's half of the house
  *
- * A room that has news calls the generated qapi_event_send_x().  That makes the event's data and gives
- * it to one function, which the monitor fills in: the rooms need not know it.
+ * A room that has news calls the generated qapi_event_send_x().  That makes the message as clients see
+ * it and gives it to one function, which the monitor fills in: the rooms need not know it.
  */
 #ifndef QAPI_EVENT_H
 #define QAPI_EVENT_H
@@ -11,19 +11,20 @@
 #include <jansson.h>
 
 /**
- * QapiEventHook - take an event to the clients
- * @name: as in the schema; lives for ever
- * @data: the event's members, NULL where it has none; the hook's to free
+ * QapiEventEmitFunc - take an event to the clients
+ * @event:   its QAPIEvent (qapi/qapi-emit-events.h)
+ * @message: {"timestamp": {"seconds", "microseconds"}, "event": NAME, "data": {...}}; "data" is left
+ *           out where the event has none.  Borrowed: take a reference to keep it.
  *
  * Context: the thread that sent the event, which may be any, inside or outside a coroutine.  Must not
  * block and not yield.
  */
-typedef void QapiEventHook(const char *name, json_t *data);
+typedef void QapiEventEmitFunc(unsigned event, json_t *message);
 
 /* Set at start, before there is a second thread.  NULL, as at first: events go nowhere. */
-void qapi_event_set_hook(QapiEventHook *hook);
+void qapi_event_set_emit(QapiEventEmitFunc *emit);
 
 /* For the generated senders.  Takes @data (NULL: none). */
-void qapi_event_emit(const char *name, json_t *data);
+void qapi_event_emit(unsigned event, const char *name, json_t *data);
 
 #endif

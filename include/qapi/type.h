@@ -12,8 +12,8 @@
  *   int, bool, enum, ...    the value; an optional one has a `bool has_x` before it
  *   struct, union,          pointer to it, NULL when absent; but by value as the branch `u.x`
  *   alternate               of a union or an alternate
- *   list                    pointer to its first element, NULL is the empty list; an absent
- *                           optional list has `has_x` false
+ *   list                    pointer to its first element; NULL is the empty list, and also an
+ *                           absent one: no command tells these apart
  *   any                     json_t *, a reference of its own
  *
  * A struct begins with the members of its base, so that a pointer to it is one to its base.

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""qapi-events-MODULE.h and .c: one function for each event, which makes its data and sends it."""
+"""qapi-events-MODULE.h and .c: one function for each event, which makes its data and sends it;
+qapi-emit-events.h and .c: the enum of all events."""
 from .commands import of_module, parameters
 from .names import c_name
 from .types import HEAD, guard, object_table, struct_body
+
+
+def event_const(event):
+    return 'QAPI_EVENT_' + c_name(event.name, False).upper()
 
 
 def prototype(event):
@@ -30,7 +35,7 @@ def sender(event):
         text += struct_body(event.arg) + object_table(event.arg, static=True)
     text += prototype(event) + '\n{\n'
     if event.arg is None:
-        return text + f'    qapi_event_emit("{event.name}", NULL);\n}}\n\n'
+        return text + f'    qapi_event_emit({event_const(event)}, "{event.name}", NULL);\n}}\n\n'
     value = 'arg'
     if not event.boxed:
         value = '&arg'
@@ -42,7 +47,8 @@ def sender(event):
             cast = f'({member.type.c_type()})' if member.type.pointer else ''
             text += f'        .{member.c_name()} = {cast}{member.c_name()},\n'
         text += '    };\n\n'
-    return text + f'''    qapi_event_emit("{event.name}", qapi_to_json(&{event.arg.table()}, {value}));
+    return text + f'''    qapi_event_emit({event_const(event)}, "{event.name}",
+                    qapi_to_json(&{event.arg.table()}, {value}));
 }}
 
 '''
@@ -51,7 +57,35 @@ def sender(event):
 def write_source(schema, module):
     filename = f'qapi-events-{module}.c'
     text = HEAD % (filename, module)
-    text += f'#include "qapi/qapi-events-{module}.h"\n\n'
+    text += f'#include "qapi/qapi-events-{module}.h"\n\n#include "qapi/qapi-emit-events.h"\n\n'
     for event in of_module(schema.events, module):
         text += sender(event)
     return filename, text
+
+
+def write_emit_header(schema):
+    text = HEAD % ('qapi-emit-events.h', schema.root)
+    text += '#ifndef QAPI_EMIT_EVENTS_H\n#define QAPI_EMIT_EVENTS_H\n\n#include "qapi/type.h"\n\n'
+    text += 'typedef enum QAPIEvent {\n'
+    for event in schema.events.values():
+        text += f'    {event_const(event)},\n'
+    return 'qapi-emit-events.h', text + '''    QAPI_EVENT__MAX,
+} QAPIEvent;
+
+extern const QEnumLookup QAPIEvent_lookup;
+static inline const char *QAPIEvent_str(QAPIEvent value)
+{
+    return qapi_enum_lookup(&QAPIEvent_lookup, value);
+}
+
+#endif
+'''
+
+
+def write_emit_source(schema):
+    text = HEAD % ('qapi-emit-events.c', schema.root) + '#include "qapi/qapi-emit-events.h"\n\n'
+    text += 'static const char *const words_QAPIEvent[] = {\n'
+    for event in schema.events.values():
+        text += f'    [{event_const(event)}] = "{event.name}",\n'
+    text += '};\nconst QEnumLookup QAPIEvent_lookup = {words_QAPIEvent, QAPI_EVENT__MAX};\n'
+    return 'qapi-emit-events.c', text
