@@ -22,7 +22,7 @@
 #include "aio/iothread.h"
 #include "block/export/export.h"
 #include "coro/lock.h"
-#include "qapi/qapi-events.h"
+#include "qapi/qapi-events-block-export.h"
 #include "util/cutils.h"
 
 static QLIST_HEAD(, BlockExport) block_exports = QLIST_HEAD_INITIALIZER(block_exports);

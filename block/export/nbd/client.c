@@ -426,9 +426,18 @@ static void coroutine_fn request_entry(void *opaque)
 /* The bytes of memory that a request which passed the check will hold. */
 static uint64_t memory_needed(const NbdRequestHeader *header, const NbdVerdict *verdict)
 {
-    bool holds = header->type == NBD_CMD_READ || header->type == NBD_CMD_WRITE;
-
-    return !verdict->error && holds ? header->length : 0;
+    if (verdict->error) {
+        return 0;
+    }
+    switch (header->type) {
+    case NBD_CMD_READ:
+    case NBD_CMD_WRITE:
+        return header->length;
+    case NBD_CMD_CACHE:
+        return MIN(header->length, NBD_CACHE_BYTES_MAX);
+    default:
+        return 0;
+    }
 }
 
 /* One request, up to its coroutine's first wait.  Negative: the connection is over. */

@@ -32,6 +32,7 @@
  * NBD_IO_BYTES_MAX          a request without payload may be as long as the disk; it is executed in
  *                           pieces of this size, so that a quiesce waits for one piece only; well below what
  *                           the block layer takes at once
+ * NBD_CACHE_BYTES_MAX       the same for a request to fill caches, which reads into a buffer that it forgets
  */
 #define NBD_CLIENT_REQUESTS_MAX  64u
 #define NBD_CLIENT_BYTES_MAX     (2 * NBD_MAX_BUFFER_SIZE)
@@ -45,6 +46,7 @@
 #define NBD_READ_CHUNKS_MAX      16u
 #define NBD_STATUS_EXTENTS_MAX   4096u
 #define NBD_IO_BYTES_MAX         (1 * GiB)
+#define NBD_CACHE_BYTES_MAX      (1u << 20)
 
 typedef struct NbdClient NbdClient;
 typedef struct NbdRequest NbdRequest;

@@ -122,13 +122,13 @@ static int coroutine_fn do_write(NbdRequest *req)
 typedef int coroutine_fn NbdPiece(NbdRequest *req, int64_t offset, int64_t bytes);
 
 /* A range as long as the disk, without a payload; a quiesce may pass between two pieces. */
-static int coroutine_fn do_in_pieces(NbdRequest *req, NbdPiece *piece)
+static int coroutine_fn do_in_pieces(NbdRequest *req, NbdPiece *piece, int64_t piece_bytes)
 {
     int64_t offset = req->header.offset, left = req->header.length;
     int r = 0;
 
     while (left > 0 && r >= 0) {
-        int64_t bytes = MIN(left, NBD_IO_BYTES_MAX);
+        int64_t bytes = MIN(left, piece_bytes);
 
         r = piece(req, offset, bytes);
         offset += bytes;
@@ -158,14 +158,15 @@ static int coroutine_fn zero_piece(NbdRequest *req, int64_t offset, int64_t byte
     return blk_co_pwrite_zeroes(req->client->exp->common.blk, offset, bytes, flags);
 }
 
+/* Read and forget: whatever has a cache on the way has the data then. */
 static int coroutine_fn cache_piece(NbdRequest *req, int64_t offset, int64_t bytes)
 {
-    return blk_co_preadv(req->client->exp->common.blk, offset, bytes, NULL, BDRV_REQ_PREFETCH);
+    return blk_co_pread(req->client->exp->common.blk, offset, bytes, req->buf, 0);
 }
 
 static int coroutine_fn do_trim(NbdRequest *req)
 {
-    int r = do_in_pieces(req, trim_piece);
+    int r = do_in_pieces(req, trim_piece, NBD_IO_BYTES_MAX);
 
     if (r >= 0 && fua_flag(req)) {
         r = blk_co_flush(req->client->exp->common.blk);
@@ -185,9 +186,9 @@ static int coroutine_fn execute(NbdRequest *req)
     case NBD_CMD_TRIM:
         return do_trim(req);
     case NBD_CMD_WRITE_ZEROES:
-        return do_in_pieces(req, zero_piece);
+        return do_in_pieces(req, zero_piece, NBD_IO_BYTES_MAX);
     case NBD_CMD_CACHE:
-        return do_in_pieces(req, cache_piece);
+        return do_in_pieces(req, cache_piece, NBD_CACHE_BYTES_MAX);
     case NBD_CMD_BLOCK_STATUS:
         return nbd_co_block_status(req);
     default:

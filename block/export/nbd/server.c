@@ -37,8 +37,8 @@ typedef struct NbdServer {
 
 static NbdServer *nbd_server;
 /* Who waits for the last connection of a stopped server; one stop at a time. */
-static CoQueue nbd_connections_gone = {
-    .entries = QSIMPLEQ_HEAD_INITIALIZER(nbd_connections_gone.entries)};
+static CoQueue nbd_connections_gone = {.entries =
+                                           QSIMPLEQ_HEAD_INITIALIZER(nbd_connections_gone.entries)};
 static unsigned nbd_connections;
 
 bool nbd_server_is_running(void)
