@@ -119,9 +119,11 @@ static void coroutine_fn backup_clean(Job *j)
         cow_remove_notifier(job);
         bdrv_co_drained_end(source);
     }
+    /* The source and all blockers first: a blocker must be off the target before that may close. */
+    block_job_co_remove_all_bdrv(&job->common);
+    job->source = NULL;
     bdrv_co_root_unref_child(job->target);
     job->target = NULL;
-    job->source = NULL; /* the core drops it */
 }
 
 static void backup_free(Job *j)
@@ -256,11 +258,13 @@ static int attach_target(BackupBlockJob *job, const BackupJobArgs *args, Error *
         shared |=
             BLK_PERM_WRITE; /* the guest writes the target's backing file, that is the point */
     }
-    bdrv_ref(args->target);
     job->target = bdrv_root_attach_child(args->target, "target", &target_child_class,
                                          BDRV_CHILD_DATA, BLK_PERM_WRITE, shared, job, errp);
-    args->target->refcnt--; /* the edge holds one */
-    return job->target ? 0 : -EPERM;
+    if (!job->target) {
+        return -EPERM;
+    }
+    block_job_block_ops(&job->common, args->target);
+    return 0;
 }
 
 static void fill_in(BackupBlockJob *job, const BackupJobArgs *args)

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See story.h. */
+#include <stdlib.h>
+#include "coro/sleep.h"
+#include "tests/unit/backup/story.h"
+#include "util/osdep.h"
+
+/* Longest write, in bytes: several clusters of 64 KiB now and then. */
+#define WRITE_MAX 200000
+
+/* Every sector says who wrote it last, and with which write. */
+static void stamp(uint8_t *buf, int64_t bytes, uint32_t id, uint32_t number)
+{
+    for (int64_t i = 0; i < bytes; i++) {
+        buf[i] = (number * 31 + id * 7 + 1 + i % 13) & 0xff;
+    }
+    for (int64_t i = 0; i + 8 <= bytes; i += 512) {
+        stl_le_p(buf + i, number + 1);
+        stl_le_p(buf + i + 4, id);
+    }
+}
+
+static StoryWrite next_write(StoryWriter *w)
+{
+    int64_t room = w->end - w->start;
+    StoryWrite op = {.disk = g_rand_int_range(w->rand, 0, w->n_disks), .kind = 1};
+    int64_t unit = w->sector_sized ? 512 : 1;
+
+    op.bytes = g_rand_int_range(w->rand, 0, 8) ? g_rand_int_range(w->rand, 1, 9) * 512
+                                               : g_rand_int_range(w->rand, 1, WRITE_MAX);
+    op.bytes = MAX(QEMU_ALIGN_DOWN(MIN(op.bytes, room), unit), unit);
+    op.offset = w->start + g_rand_int_range(w->rand, 0, room - op.bytes + 1);
+    op.offset = QEMU_ALIGN_DOWN(op.offset, unit);
+    if (w->with_zeroes && g_rand_int_range(w->rand, 0, 6) == 0) {
+        op.kind = 0;
+    }
+    return op;
+}
+
+static int coroutine_fn send(StoryWriter *w, const StoryWrite *op, uint32_t number)
+{
+    g_autofree uint8_t *buf = NULL;
+
+    if (op->kind == 0) {
+        return bdrv_co_pwrite_zeroes(w->users[op->disk], op->offset, op->bytes,
+                                     w->with_discards ? BDRV_REQ_MAY_UNMAP : 0);
+    }
+    buf = g_malloc(op->bytes);
+    stamp(buf, op->bytes, w->id, number);
+    return bdrv_co_pwrite(w->users[op->disk], op->offset, op->bytes, buf, 0);
+}
+
+static void coroutine_fn writer_entry(void *opaque)
+{
+    StoryWriter *w = opaque;
+
+    while (!w->stop) {
+        StoryWrite op = next_write(w);
+
+        /* Nobody writes between two requests of a user while its node is quiesced. */
+        while (block_test_user_drained(w->users[op.disk]) > 0) {
+            qemu_co_sleep_ns(1000);
+        }
+        g_array_append_val(w->log, op);
+        g_assert_cmpint(send(w, &op, w->log->len - 1), ==, 0);
+        w->acked++;
+        qemu_co_sleep_ns(g_rand_int_range(w->rand, 0, 3) ? 0 : g_rand_int_range(w->rand, 0, 200000));
+    }
+    w->running = false;
+}
+
+StoryWriter *coroutine_fn story_writer_new(BdrvChild **users, unsigned n_disks, int64_t start, int64_t end,
+                                           uint32_t id, uint32_t seed)
+{
+    StoryWriter *w = g_new0(StoryWriter, 1);
+
+    w->n_disks = n_disks;
+    w->start = start;
+    w->end = end;
+    w->id = id;
+    w->rand = g_rand_new_with_seed(seed);
+    w->log = g_array_new(FALSE, FALSE, sizeof(StoryWrite));
+    w->with_zeroes = seed & 1;
+    w->with_discards = seed & 2;
+    w->sector_sized = seed & 4;
+    for (unsigned i = 0; i < n_disks; i++) {
+        w->users[i] = users[i];
+        w->initial[i] = g_malloc(end - start);
+        test_ram_peek(users[i]->bs, start, w->initial[i], end - start);
+    }
+    w->running = true;
+    aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(writer_entry, w));
+    return w;
+}
+
+void story_writer_before(StoryWriter *w)
+{
+    w->lo = w->acked;
+}
+
+void story_writer_after(StoryWriter *w)
+{
+    w->hi = w->log->len;
+}
+
+void coroutine_fn story_writer_co_stop(StoryWriter *w)
+{
+    w->stop = true;
+    while (w->running) {
+        qemu_co_sleep_ns(1000);
+    }
+}
+
+static void replay(StoryWriter *w, guint from, guint to, uint8_t **state)
+{
+    for (guint i = from; i < to; i++) {
+        const StoryWrite *op = &g_array_index(w->log, StoryWrite, i);
+        uint8_t *p = state[op->disk] + op->offset - w->start;
+
+        if (op->kind == 0) {
+            memset(p, 0, op->bytes);
+        } else {
+            stamp(p, op->bytes, w->id, i);
+        }
+    }
+}
+
+guint story_writer_check(StoryWriter *w, BlockDriverState **copies)
+{
+    int64_t bytes = w->end - w->start;
+    uint8_t *state[2] = {NULL, NULL}, *copy[2] = {NULL, NULL};
+    guint k;
+    bool found = false;
+
+    for (unsigned i = 0; i < w->n_disks; i++) {
+        state[i] = g_memdup2(w->initial[i], bytes);
+        copy[i] = g_malloc(bytes);
+        test_ram_peek(copies[i], w->start, copy[i], bytes);
+    }
+    replay(w, 0, w->lo, state);
+    for (k = w->lo; k <= w->hi; k++) {
+        found = true;
+        for (unsigned i = 0; i < w->n_disks; i++) {
+            found = found && memcmp(state[i], copy[i], bytes) == 0;
+        }
+        if (found) {
+            break;
+        }
+        if (k < w->hi) {
+            replay(w, k, k + 1, state);
+        }
+    }
+    if (!found) {
+        g_test_message("writer %u: no k in [%u, %u] of %u writes", w->id, w->lo, w->hi, w->log->len);
+        g_test_fail();
+    }
+    for (unsigned i = 0; i < w->n_disks; i++) {
+        g_free(state[i]);
+        g_free(copy[i]);
+    }
+    return k;
+}
+
+void story_writer_free(StoryWriter *w)
+{
+    for (unsigned i = 0; i < w->n_disks; i++) {
+        g_free(w->initial[i]);
+    }
+    g_array_free(w->log, TRUE);
+    g_rand_free(w->rand);
+    g_free(w);
+}
+
+BlockJob *coroutine_fn story_co_start_backup(const BackupJobArgs *args)
+{
+    BlockJob *job;
+
+    bdrv_co_drained_begin(args->source);
+    job = backup_co_job_create(args, &error_abort);
+    job_ref(&job->job);
+    bdrv_co_drained_end(args->source);
+    job_start(&job->job);
+    return job;
+}
+
+int coroutine_fn story_co_wait(BlockJob *job)
+{
+    int ret;
+
+    while (!job_is_completed(&job->job)) {
+        qemu_co_sleep_ns(100000);
+    }
+    while (job->job.status != JOB_STATUS_CONCLUDED && job->job.status != JOB_STATUS_NULL) {
+        qemu_co_sleep_ns(100000);
+    }
+    ret = job->job.ret;
+    job_unref(&job->job);
+    return ret;
+}
+
+unsigned story_seeds(unsigned usual)
+{
+    const char *s = g_getenv("SEEDS");
+
+    return s ? strtoul(s, NULL, 10) : usual;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The witness, in process and on the virtual clock: writers that number what they write to a disk, and
+ * the proof that a copy is the disk after exactly the first k of a writer's writes.
+ */
+#ifndef TESTS_UNIT_BACKUP_STORY_H
+#define TESTS_UNIT_BACKUP_STORY_H
+
+#include "block/jobs/backup.h"
+#include "tests/lib/block-test.h"
+#include "tests/lib/test-ram.h"
+
+typedef struct StoryWrite {
+    unsigned disk;
+    int64_t offset, bytes;
+    uint8_t kind; /* 0: zeroes or discard, else data of the write's number */
+} StoryWrite;
+
+/* One writer: one request at a time, in [start, end) of each of its disks. */
+typedef struct StoryWriter {
+    BdrvChild *users[2];
+    unsigned n_disks;
+    int64_t start, end;
+    uint32_t id;
+    GRand *rand;
+    GArray *log; /* StoryWrite, those sent */
+    guint acked;
+    guint lo, hi; /* acked before the command, sent when it had replied */
+    bool stop, running;
+    uint8_t *initial[2]; /* [start, end) of each disk when the writer began */
+    bool with_zeroes, with_discards, sector_sized;
+} StoryWriter;
+
+/* Begins to write; @disks are for the story's time.  Values that are not 0 come from @seed. */
+StoryWriter *coroutine_fn story_writer_new(BdrvChild **users, unsigned n_disks, int64_t start, int64_t end,
+                                           uint32_t id, uint32_t seed);
+/* Around the command whose instant is to be proved. */
+void story_writer_before(StoryWriter *w);
+void story_writer_after(StoryWriter *w);
+/* Stop, and wait for the last write. */
+void coroutine_fn story_writer_co_stop(StoryWriter *w);
+/* Fails the test unless the @copies are one instant between lo and hi; returns k. */
+guint story_writer_check(StoryWriter *w, BlockDriverState **copies);
+void story_writer_free(StoryWriter *w);
+
+/* Start a backup as the monitor does: the source quiesced while the job is made. */
+BlockJob *coroutine_fn story_co_start_backup(const BackupJobArgs *args);
+/* Wait for its end; 0, or what it failed with. Drops the reference that start took. */
+int coroutine_fn story_co_wait(BlockJob *job);
+/* How many stories to tell: SEEDS in the environment, or @usual. */
+unsigned story_seeds(unsigned usual);
+
+#endif
