@@ -81,7 +81,8 @@ static int preallocate(int fd, int64_t old, int64_t length, PreallocMode preallo
         ret = write_zeros(fd, old, length);
         break;
     default:
-        error_setg(errp, "Unsupported preallocation mode '%s'", PreallocMode_str(prealloc));
+        error_setg(errp,
+                   "Unsupported preallocation mode: a file can have 'off', 'falloc' or 'full'");
         return -ENOTSUP;
     }
     if (ret < 0) {
@@ -160,8 +161,7 @@ int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t offset, bool exa
             return have;
         }
         if (prealloc != PREALLOC_MODE_OFF) {
-            error_setg(errp, "Preallocation mode '%s' unsupported for this device",
-                       PreallocMode_str(prealloc));
+            error_setg(errp, "Preallocation is unsupported for this device");
             return -ENOTSUP;
         }
         return check_device_size(have, offset, exact, errp);

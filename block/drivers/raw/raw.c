@@ -141,28 +141,39 @@ static int coroutine_fn raw_co_preadv(BlockDriverState *bs, int64_t offset, int6
     return bdrv_co_preadv_part(bs->file, s->offset + offset, bytes, qiov, qiov_offset, flags);
 }
 
+/* A disk of fixed size does not grow into what lies behind it in the file. */
+static int check_fits(const RawState *s, int64_t offset, int64_t bytes)
+{
+    return s->has_size && bytes > s->size - offset ? -ENOSPC : 0;
+}
+
 static int coroutine_fn raw_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                        QEMUIOVector *qiov, size_t qiov_offset,
                                        BdrvRequestFlags flags)
 {
     RawState *s = bs->opaque;
+    int ret = check_fits(s, offset, bytes);
 
-    return bdrv_co_pwritev_part(bs->file, s->offset + offset, bytes, qiov, qiov_offset, flags);
+    return ret < 0 ? ret
+                   : bdrv_co_pwritev_part(bs->file, s->offset + offset, bytes, qiov, qiov_offset,
+                                          flags);
 }
 
 static int coroutine_fn raw_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                              BdrvRequestFlags flags)
 {
     RawState *s = bs->opaque;
+    int ret = check_fits(s, offset, bytes);
 
-    return bdrv_co_pwrite_zeroes(bs->file, s->offset + offset, bytes, flags);
+    return ret < 0 ? ret : bdrv_co_pwrite_zeroes(bs->file, s->offset + offset, bytes, flags);
 }
 
 static int coroutine_fn raw_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
     RawState *s = bs->opaque;
+    int ret = check_fits(s, offset, bytes);
 
-    return bdrv_co_pdiscard(bs->file, s->offset + offset, bytes);
+    return ret < 0 ? ret : bdrv_co_pdiscard(bs->file, s->offset + offset, bytes);
 }
 
 static int coroutine_fn raw_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,

@@ -56,7 +56,7 @@ static int read_error_rule(BlkdebugState *s, const BlkdebugInjectErrorOptions *o
     if (check_event(o->event, true, errp) < 0) {
         return -ENOTSUP;
     }
-    if (o->has_q_errno && o->q_errno < 0) {
+    if (o->has_errno && o->q_errno < 0) {
         error_setg(errp, "errno of an inject-error rule must not be negative");
         return -EINVAL;
     }
@@ -70,7 +70,7 @@ static int read_error_rule(BlkdebugState *s, const BlkdebugInjectErrorOptions *o
         .event = o->event,
         .state = o->has_state ? o->state : 0,
         .iotypes = o->has_iotype ? 1u << o->iotype : DEFAULT_IOTYPES,
-        .error = o->has_q_errno ? o->q_errno : EIO,
+        .error = o->has_errno ? o->q_errno : EIO,
         .sector = o->has_sector ? o->sector : -1,
         .once = o->has_once && o->once,
         .immediately = o->has_immediately && o->immediately,
