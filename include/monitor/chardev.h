@@ -62,6 +62,7 @@ bool chardev_is_listener(const Chardev *chr);
 
 /* No more streams: chardev_co_next_stream() returns NULL soon.  Removes the socket file. */
 void chardev_shutdown(Chardev *chr);
+void chardev_shutdown_all(void);
 /* Frees all; nobody is inside chardev_co_next_stream(). */
 void chardev_cleanup(void);
 

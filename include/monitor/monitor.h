@@ -11,19 +11,22 @@
 #include <stdbool.h>
 #include "coro/coroutine.h"
 #include "monitor/chardev.h"
-#include "qapi/command.h"
 #include "qapi/qapi-types-run-state.h"
 #include "util/error.h"
 
-/**
- * monitor_set_commands() - enter the commands that clients may run
- * @table:   @n of them
- * @instant: names, NULL terminated, of those that never yield; all others run one at a time over all
- *           sessions (DI2 in monitor/dispatch.c)
- *
- * Both are borrowed for ever.  Before the first session.
- */
-void monitor_set_commands(const QmpCommand *table, size_t n, const char *const *instant);
+/* One command, as the generator makes them known (qapi/qapi-init-commands.h). */
+typedef struct QmpCommand {
+    const char *name;
+    /*
+     * @args: borrowed object.  *ret: new reference, or left NULL for an empty object.  Coroutine of the
+     * main AioContext.
+     */
+    void coroutine_fn (*fn)(json_t *args, json_t **ret, Error **errp);
+    bool yields; /* changes the graph or touches storage: one at a time over all sessions (DI2) */
+} QmpCommand;
+
+/* Enter @n commands; borrowed for ever.  Before the first session. */
+void monitor_set_commands(const QmpCommand *table, size_t n);
 const QmpCommand *monitor_find_command(const char *name);
 
 /**

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * backup.c - drive-backup and blockdev-backup: commands, and actions of a transaction
+ *
+ *      open      source found; target found (blockdev-backup), or made and opened (drive-backup), and
+ *                moved to the source's AioContext
+ *      prepare   bitmap found, job made: its before-write notifier is on the source from here
+ *      start     the job runs
+ *      abort     the job ends as one that never ran
+ *
+ * The rules for sync, bitmap and bitmap-mode are those of the QMP reference.
+ */
+#include "transaction.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "block/dirty/dirty-bitmap.h"
+#include "block/jobs/backup.h"
+#include "block/open/open.h"
+#include "qapi/qapi-commands-block-job.h"
+
+typedef struct BackupAction {
+    TxnAction action; /* first */
+    BlockDriverState *source, *target; /* counted */
+    MirrorSyncMode sync;
+    BlockJob *job;
+} BackupAction;
+
+static int backup_open_source(BackupAction *a, const BackupCommon *arg, Error **errp)
+{
+    a->source = bdrv_lookup_bs(arg->device, arg->device, errp);
+    if (!a->source) {
+        return -ENOENT;
+    }
+    if (bdrv_op_is_blocked(a->source, BLOCK_OP_TYPE_BACKUP_SOURCE, errp)) {
+        a->source = NULL;
+        return -EBUSY;
+    }
+    bdrv_ref(a->source);
+    a->sync = arg->sync;
+    return 0;
+}
+
+/* Source and target are one tree from now on: they live in one AioContext. */
+static int coroutine_fn backup_join_target(BackupAction *a, Error **errp)
+{
+    AioContext *ctx = bdrv_get_aio_context(a->source);
+
+    if (a->source == a->target) {
+        error_setg(errp, "Source and target cannot be the same");
+        return -EINVAL;
+    }
+    if (bdrv_op_is_blocked(a->target, BLOCK_OP_TYPE_BACKUP_TARGET, errp)) {
+        return -EBUSY;
+    }
+    if (bdrv_get_aio_context(a->target) != ctx) {
+        int r = bdrv_co_try_change_aio_context(a->target, ctx, errp);
+
+        if (r < 0) {
+            return r;
+        }
+    }
+    txn_action_use_node(&a->action, a->source);
+    return 0;
+}
+
+static void coroutine_fn backup_clean(TxnAction *action)
+{
+    BackupAction *a = (BackupAction *)action;
+
+    if (a->target) {
+        bdrv_co_unref(a->target);
+    }
+    if (a->source) {
+        bdrv_co_unref(a->source);
+    }
+}
+
+static int coroutine_fn blockdev_backup_open(TxnAction *action, Error **errp)
+{
+    BackupAction *a = (BackupAction *)action;
+    const BlockdevBackup *arg = action->data;
+    int r = backup_open_source(a, (const BackupCommon *)arg, errp);
+
+    if (r < 0) {
+        return r;
+    }
+    a->target = bdrv_lookup_bs(arg->target, arg->target, errp);
+    if (a->target) {
+        bdrv_ref(a->target);
+        r = backup_join_target(a, errp);
+    } else {
+        r = -ENOENT;
+    }
+    if (r < 0) {
+        backup_clean(action);
+    }
+    return r;
+}
+
+/*
+ * Making an image empties the file first.  A file that a node of ours has open must not be emptied,
+ * whatever path leads to it.
+ */
+static int backup_check_target_unused(const char *filename, Error **errp)
+{
+    struct stat target, other;
+
+    if (stat(filename, &target) < 0) {
+        return 0; /* not there, or not a path: creating it will tell */
+    }
+    for (BlockDriverState *bs = bdrv_next_node(NULL); bs; bs = bdrv_next_node(bs)) {
+        if (bs->drv && bs->drv->is_protocol && stat(bs->filename, &other) == 0 &&
+            other.st_dev == target.st_dev && other.st_ino == target.st_ino) {
+            error_setg(errp, "Target '%s' is in use: node '%s' has it open", filename,
+                       bdrv_get_node_name(bs));
+            return -EBUSY;
+        }
+    }
+    return 0;
+}
+
+/* What the target rests on: with none the source itself, with top what the source rests on. */
+static BlockDriverState *backup_target_backing(const BackupAction *a)
+{
+    switch (a->sync) {
+    case MIRROR_SYNC_MODE_NONE:
+        return a->source;
+    case MIRROR_SYNC_MODE_TOP:
+        return bdrv_backing_chain_next(a->source);
+    default:
+        return NULL;
+    }
+}
+
+static const char *backup_driver_name(BlockDriverState *bs)
+{
+    return bdrv_skip_filters(bs)->drv->format_name;
+}
+
+static int coroutine_fn backup_create_target(BackupAction *a, const DriveBackup *arg, const char *format,
+                                             Error **errp)
+{
+    BlockDriverState *backing = backup_target_backing(a);
+    BlockDriver *drv = bdrv_find_format(format);
+    BlockCreateArgs create = {.filename = arg->target, .size = bdrv_getlength(a->source)};
+
+    if (create.size < 0) {
+        error_setg_errno(errp, -create.size, "Unable to get length for '%s'",
+                         bdrv_get_device_or_node_name(a->source));
+        return create.size;
+    }
+    if (!drv) {
+        error_setg(errp, "Unknown file format '%s'", format);
+        return -ENOENT;
+    }
+    if (!drv->image || !drv->image->co_create) {
+        error_setg(errp, "Format driver '%s' does not support image creation", format);
+        return -ENOTSUP;
+    }
+    if (backing) {
+        if (!drv->supports_backing) {
+            error_setg(errp, "Backing file not supported for file format '%s'", format);
+            return -ENOTSUP;
+        }
+        create.backing_file = bdrv_skip_filters(backing)->filename;
+        create.backing_format = backup_driver_name(backing);
+    }
+    if (backup_check_target_unused(arg->target, errp) < 0) {
+        return -EBUSY;
+    }
+    return bdrv_co_create_image(format, &create, errp);
+}
+
+static BlockDriverState *coroutine_fn backup_open_target(BackupAction *a, const DriveBackup *arg,
+                                                         const char *format, Error **errp)
+{
+    BlockDriverState *backing = backup_target_backing(a);
+    BdrvOpenFileArgs args = {
+        .filename = arg->target,
+        .format = format,
+        .cache_direct = a->source->open_flags & BDRV_O_NOCACHE,
+        .cache_no_flush = a->source->open_flags & BDRV_O_NO_FLUSH,
+        .discard_unmap = a->source->open_flags & BDRV_O_UNMAP,
+        /* a full copy shows nothing of what the image's header may name */
+        .no_backing = !backing,
+        .backing = backing,
+    };
+
+    return bdrv_co_open_file(&args, errp);
+}
+
+static int coroutine_fn drive_backup_open(TxnAction *action, Error **errp)
+{
+    BackupAction *a = (BackupAction *)action;
+    const DriveBackup *arg = action->data;
+    bool create = !arg->has_mode || arg->mode == NEW_IMAGE_MODE_ABSOLUTE_PATHS;
+    const char *format = arg->format;
+    int r = backup_open_source(a, (const BackupCommon *)arg, errp);
+
+    if (r < 0) {
+        return r;
+    }
+    if (a->sync == MIRROR_SYNC_MODE_TOP && !bdrv_backing_chain_next(a->source)) {
+        a->sync = MIRROR_SYNC_MODE_FULL;
+    }
+    if (create) {
+        format = format ? format : backup_driver_name(a->source);
+        r = backup_create_target(a, arg, format, errp);
+    }
+    if (r == 0) {
+        a->target = backup_open_target(a, arg, format, errp);
+        r = a->target ? backup_join_target(a, errp) : -EINVAL;
+    }
+    if (r < 0) {
+        backup_clean(action);
+    }
+    return r;
+}
+
+/* What is said of a bitmap, made complete; whether it fits the sync mode is the job's to say. */
+static int backup_find_bitmap(BlockDriverState *source, const BackupCommon *arg, BackupJobArgs *job,
+                              Error **errp)
+{
+    bool incremental = arg->sync == MIRROR_SYNC_MODE_INCREMENTAL;
+
+    if (!arg->bitmap) {
+        if (arg->has_bitmap_mode) {
+            error_setg(errp, "Cannot specify bitmap sync mode without a bitmap");
+            return -EINVAL;
+        }
+        return 0;
+    }
+    job->sync_bitmap = bdrv_find_dirty_bitmap(source, arg->bitmap);
+    if (!job->sync_bitmap) {
+        error_setg(errp, "Bitmap '%s' could not be found", arg->bitmap);
+        return -ENOENT;
+    }
+    if (!arg->has_bitmap_mode && !incremental) {
+        error_setg(errp, "Bitmap sync mode must be given when providing a bitmap");
+        return -EINVAL;
+    }
+    job->bitmap_mode = arg->has_bitmap_mode ? arg->bitmap_mode : BITMAP_SYNC_MODE_ON_SUCCESS;
+    return 0;
+}
+
+/* Both commands' arguments begin with the same. */
+static int coroutine_fn backup_prepare(TxnAction *action, Error **errp)
+{
+    BackupAction *a = (BackupAction *)action;
+    const BackupCommon *arg = action->data;
+    BackupJobArgs job = {
+        .job_id = arg->job_id,
+        .source = a->source,
+        .target = a->target,
+        .speed = arg->has_speed ? arg->speed : 0,
+        .sync = a->sync,
+        .compress = arg->has_compress && arg->compress,
+        .on_source_error =
+            arg->has_on_source_error ? arg->on_source_error : BLOCKDEV_ON_ERROR_REPORT,
+        .on_target_error =
+            arg->has_on_target_error ? arg->on_target_error : BLOCKDEV_ON_ERROR_REPORT,
+        .flags = (arg->has_auto_finalize && !arg->auto_finalize ? JOB_MANUAL_FINALIZE : 0) |
+                 (arg->has_auto_dismiss && !arg->auto_dismiss ? JOB_MANUAL_DISMISS : 0),
+        .txn = action->job_txn,
+        .perf = arg->x_perf,
+    };
+    int r = backup_find_bitmap(a->source, arg, &job, errp);
+
+    if (r < 0) {
+        return r;
+    }
+    a->job = backup_co_job_create(&job, errp);
+    return a->job ? 0 : -EINVAL;
+}
+
+static void coroutine_fn backup_abort(TxnAction *action)
+{
+    job_co_cancel_sync(&((BackupAction *)action)->job->job, true);
+}
+
+static void coroutine_fn backup_start(TxnAction *action)
+{
+    job_start(&((BackupAction *)action)->job->job);
+}
+
+const TxnActionOps txn_drive_backup = {
+    .name = "drive-backup",
+    .instance_size = sizeof(BackupAction),
+    .supports_grouped = true,
+    .open = drive_backup_open,
+    .prepare = backup_prepare,
+    .abort = backup_abort,
+    .start = backup_start,
+    .clean = backup_clean,
+};
+
+const TxnActionOps txn_blockdev_backup = {
+    .name = "blockdev-backup",
+    .instance_size = sizeof(BackupAction),
+    .supports_grouped = true,
+    .open = blockdev_backup_open,
+    .prepare = backup_prepare,
+    .abort = backup_abort,
+    .start = backup_start,
+    .clean = backup_clean,
+};
+
+void coroutine_fn qmp_drive_backup(DriveBackup *arg, Error **errp)
+{
+    txn_co_run_one(&txn_drive_backup, arg, errp);
+}
+
+void coroutine_fn qmp_blockdev_backup(BlockdevBackup *arg, Error **errp)
+{
+    txn_co_run_one(&txn_blockdev_backup, arg, errp);
+}

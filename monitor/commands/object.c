@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * object.c - things that users make by id: object-add, object-del, query-iothreads
+ *
+ * A maker for each type: it makes the instance and enters it into the registry (object/object.h), which
+ * from then on owns it.
+ */
+#include "monitor/commands.h"
+
+#include <errno.h>
+
+#include "aio/iothread.h"
+#include "block/filters/throttle-group.h"
+#include "object/object.h"
+#include "qapi/qapi-commands-control.h"
+#include "qapi/qapi-commands-qom.h"
+
+static AioEngine iothread_engine = AIO_ENGINE_AUTO;
+
+void user_object_set_aio_engine(AioEngine engine)
+{
+    iothread_engine = engine;
+}
+
+static void iothread_object_finalise(UserObject *object)
+{
+    iothread_destroy(object_instance(object));
+}
+
+static const UserObjectOps iothread_object_ops = {.finalise = iothread_object_finalise};
+
+/* Event loops here never poll in a busy loop, and batch as the ring allows: other wishes are refused. */
+static int iothread_check(const IothreadProperties *props, Error **errp)
+{
+    const struct {
+        const char *name;
+        bool given;
+        int64_t value;
+    } checks[] = {
+        {"poll-max-ns", props->has_poll_max_ns, props->poll_max_ns},
+        {"poll-grow", props->has_poll_grow, props->poll_grow},
+        {"poll-shrink", props->has_poll_shrink, props->poll_shrink},
+        {"aio-max-batch", props->has_aio_max_batch, props->aio_max_batch},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(checks); i++) {
+        if (checks[i].given && checks[i].value != 0) {
+            error_setg(errp, "iothread: '%s' can only be 0: busy polling is not done", checks[i].name);
+            return -ENOTSUP;
+        }
+    }
+    return 0;
+}
+
+static int iothread_object_add(const char *id, const IothreadProperties *props, Error **errp)
+{
+    IOThread *iothread;
+
+    if (iothread_check(props, errp) < 0) {
+        return -ENOTSUP;
+    }
+    iothread = iothread_create(id, iothread_engine, errp);
+    if (!iothread) {
+        return -EINVAL;
+    }
+    if (!object_register_instance(id, "iothread", iothread, &iothread_object_ops, errp)) {
+        iothread_destroy(iothread);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int user_object_add(const ObjectOptions *opts, Error **errp)
+{
+    switch (opts->qom_type) {
+    case OBJECT_TYPE_IOTHREAD:
+        return iothread_object_add(opts->id, &opts->u.iothread, errp);
+    case OBJECT_TYPE_THROTTLE_GROUP:
+        return throttle_group_object_add(opts->id, &opts->u.throttle_group, errp);
+    default:
+        g_assert_not_reached(); /* the schema has no other */
+    }
+}
+
+void coroutine_fn qmp_object_add(ObjectOptions *arg, Error **errp)
+{
+    user_object_add(arg, errp);
+}
+
+void coroutine_fn qmp_object_del(const char *id, Error **errp)
+{
+    object_unref_by_id(id, errp);
+}
+
+static int query_iothread(UserObject *object, void *opaque)
+{
+    IOThreadInfoList ***tail = opaque;
+    IOThreadInfo *info;
+    IOThread *iothread;
+
+    if (strcmp(object_type(object), "iothread") != 0) {
+        return 0;
+    }
+    iothread = object_instance(object);
+    info = g_new0(IOThreadInfo, 1);
+    info->id = g_strdup(object_id(object));
+    info->thread_id = iothread_get_thread_id(iothread);
+    info->aio_engine = g_strdup(aio_context_engine_name(iothread_get_aio_context(iothread)));
+    info->aio_engine_reason = g_strdup(aio_context_engine_reason(iothread_get_aio_context(iothread)));
+    QAPI_LIST_APPEND(*tail, info);
+    return 0;
+}
+
+IOThreadInfoList *coroutine_fn qmp_query_iothreads(Error **errp)
+{
+    IOThreadInfoList *list = NULL, **tail = &list;
+
+    object_iterate(query_iothread, &tail);
+    return list;
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * query.c - what there is: query-block, query-named-block-nodes, query-blockstats
+ *
+ * Asking a driver for the size on disk or for its clusters is I/O and may yield: nodes are kept by
+ * reference and the list of nodes is taken before the first question.
+ */
+#include <errno.h>
+
+#include "aio/timer.h"
+#include "block/backend/backend.h"
+#include "block/dirty/dirty-bitmap.h"
+#include "block/io/io.h"
+#include "qapi/qapi-commands-block-query.h"
+
+/* Numbers that a driver must be asked for, in the node's own thread. */
+typedef struct NodeAnswers {
+    int64_t allocated_bytes; /* negative: the driver does not know */
+    bool has_info;
+    BlockDriverInfo info;
+} NodeAnswers;
+
+static void coroutine_fn query_ask_driver(BlockDriverState *bs, NodeAnswers *ret)
+{
+    AioContext *here = qemu_get_current_aio_context(), *home = bdrv_get_aio_context(bs);
+
+    bdrv_inc_in_flight(bs);
+    if (home != here) {
+        aio_co_reschedule_self(home);
+    }
+    ret->allocated_bytes = bdrv_co_get_allocated_file_size(bs);
+    ret->has_info = bdrv_co_get_info(bs, &ret->info) == 0;
+    if (home != here) {
+        aio_co_reschedule_self(here);
+    }
+    bdrv_dec_in_flight(bs);
+}
+
+static void query_backing_names(BlockDriverState *bs, ImageInfo *info)
+{
+    BlockDriverState *backing = bdrv_backing_chain_next(bs);
+    const char *name = bs->backing_file ? bs->backing_file : backing ? backing->filename : NULL;
+
+    if (!name) {
+        return;
+    }
+    info->backing_filename = g_strdup(name);
+    info->full_backing_filename = g_strdup(backing ? backing->filename : name);
+    info->backing_filename_format = g_strdup(bs->backing_format);
+}
+
+static ImageInfo *coroutine_fn query_image(BlockDriverState *bs, bool flat)
+{
+    ImageInfo *info = g_new0(ImageInfo, 1);
+    NodeAnswers answers = {0};
+    BlockDriverState *backing;
+
+    query_ask_driver(bs, &answers);
+    info->filename = g_strdup(bs->filename);
+    info->format = g_strdup(bs->drv->format_name);
+    info->virtual_size = MAX(bdrv_getlength(bs), 0);
+    info->has_actual_size = answers.allocated_bytes >= 0;
+    info->actual_size = answers.allocated_bytes;
+    if (answers.has_info) {
+        info->has_cluster_size = answers.info.cluster_size > 0;
+        info->cluster_size = answers.info.cluster_size;
+        info->has_dirty_flag = true;
+        info->dirty_flag = answers.info.is_dirty;
+    }
+    query_backing_names(bs, info);
+    backing = bdrv_backing_chain_next(bs);
+    if (!flat && backing) {
+        info->backing_image = query_image(backing, false);
+    }
+    return info;
+}
+
+static BlockDirtyInfoList *query_bitmaps(BlockDriverState *bs)
+{
+    BlockDirtyInfoList *list = NULL, **tail = &list;
+    BdrvDirtyBitmap *bitmap = NULL;
+
+    while ((bitmap = bdrv_dirty_bitmap_next(bs, bitmap)) != NULL) {
+        BlockDirtyInfo *info = g_new0(BlockDirtyInfo, 1);
+
+        info->name = g_strdup(bdrv_dirty_bitmap_name(bitmap));
+        info->count = bdrv_get_dirty_count(bitmap);
+        info->granularity = bdrv_dirty_bitmap_granularity(bitmap);
+        info->recording = bdrv_dirty_bitmap_enabled(bitmap);
+        info->busy = bdrv_dirty_bitmap_busy(bitmap);
+        info->persistent = bdrv_dirty_bitmap_get_persistence(bitmap);
+        QAPI_LIST_APPEND(tail, info);
+    }
+    return list;
+}
+
+static int query_backing_depth(BlockDriverState *bs)
+{
+    int depth = 0;
+
+    while ((bs = bdrv_backing_chain_next(bs)) != NULL) {
+        depth++;
+    }
+    return depth;
+}
+
+static BlockDeviceInfo *coroutine_fn query_node(BlockDriverState *bs, bool writeback, bool flat)
+{
+    BlockDeviceInfo *info = g_new0(BlockDeviceInfo, 1);
+
+    info->file = g_strdup(bs->filename);
+    info->node_name = g_strdup(bdrv_get_node_name(bs));
+    info->ro = bdrv_is_read_only(bs);
+    info->drv = g_strdup(bs->drv->format_name);
+    info->backing_file = g_strdup(bs->backing_file);
+    info->backing_file_depth = query_backing_depth(bs);
+    info->active = !(bs->open_flags & BDRV_O_INACTIVE);
+    info->detect_zeroes = bs->detect_zeroes;
+    info->cache = g_new0(BlockdevCacheInfo, 1);
+    info->cache->writeback = writeback;
+    info->cache->direct = bs->open_flags & BDRV_O_NOCACHE;
+    info->cache->no_flush = bs->open_flags & BDRV_O_NO_FLUSH;
+    info->dirty_bitmaps = query_bitmaps(bs);
+    info->image = query_image(bs, flat);
+    return info;
+}
+
+/* All nodes there are, each counted. */
+static GPtrArray *query_take_nodes(void)
+{
+    GPtrArray *nodes = g_ptr_array_new();
+
+    for (BlockDriverState *bs = bdrv_next_node(NULL); bs; bs = bdrv_next_node(bs)) {
+        bdrv_ref(bs);
+        g_ptr_array_add(nodes, bs);
+    }
+    return nodes;
+}
+
+BlockDeviceInfoList *coroutine_fn qmp_query_named_block_nodes(bool has_flat, bool flat, Error **errp)
+{
+    BlockDeviceInfoList *list = NULL, **tail = &list;
+    GPtrArray *nodes = query_take_nodes();
+
+    for (guint i = 0; i < nodes->len; i++) {
+        BlockDriverState *bs = g_ptr_array_index(nodes, i);
+
+        if (bs->drv) {
+            QAPI_LIST_APPEND(tail, query_node(bs, true, has_flat && flat));
+        }
+        bdrv_co_unref(bs);
+    }
+    g_ptr_array_free(nodes, TRUE);
+    return list;
+}
+
+BlockInfoList *coroutine_fn qmp_query_block(Error **errp)
+{
+    BlockInfoList *list = NULL, **tail = &list;
+
+    for (BlockBackend *blk = blk_next_named(NULL); blk; blk = blk_next_named(blk)) {
+        BlockInfo *info = g_new0(BlockInfo, 1);
+        BlockDriverState *bs = blk_bs(blk);
+
+        info->device = g_strdup(blk_name(blk));
+        info->type = g_strdup("unknown");
+        info->has_io_status = blk_iostatus_is_enabled(blk);
+        info->io_status = info->has_io_status ? blk_iostatus(blk) : BLOCK_DEVICE_IO_STATUS_OK;
+        if (bs) {
+            bdrv_ref(bs);
+            info->inserted = query_node(bs, true, false);
+            bdrv_co_unref(bs);
+        }
+        QAPI_LIST_APPEND(tail, info);
+    }
+    return list;
+}
+
+/* Counters of a backend; NULL: of nobody, all zero. */
+static BlockDeviceStats *query_counters(const BlockAcctStats *acct, const BlockDriverState *bs)
+{
+    static const BlockAcctStats none;
+    BlockDeviceStats *s = g_new0(BlockDeviceStats, 1);
+
+    acct = acct ? acct : &none;
+    s->rd_bytes = acct->nr_bytes[BLOCK_ACCT_READ];
+    s->wr_bytes = acct->nr_bytes[BLOCK_ACCT_WRITE];
+    s->unmap_bytes = acct->nr_bytes[BLOCK_ACCT_UNMAP];
+    s->rd_operations = acct->nr_ops[BLOCK_ACCT_READ];
+    s->wr_operations = acct->nr_ops[BLOCK_ACCT_WRITE];
+    s->flush_operations = acct->nr_ops[BLOCK_ACCT_FLUSH];
+    s->unmap_operations = acct->nr_ops[BLOCK_ACCT_UNMAP];
+    s->rd_total_time_ns = acct->total_time_ns[BLOCK_ACCT_READ];
+    s->wr_total_time_ns = acct->total_time_ns[BLOCK_ACCT_WRITE];
+    s->flush_total_time_ns = acct->total_time_ns[BLOCK_ACCT_FLUSH];
+    s->unmap_total_time_ns = acct->total_time_ns[BLOCK_ACCT_UNMAP];
+    s->rd_merged = acct->merged[BLOCK_ACCT_READ];
+    s->wr_merged = acct->merged[BLOCK_ACCT_WRITE];
+    s->unmap_merged = acct->merged[BLOCK_ACCT_UNMAP];
+    s->failed_rd_operations = acct->failed_ops[BLOCK_ACCT_READ];
+    s->failed_wr_operations = acct->failed_ops[BLOCK_ACCT_WRITE];
+    s->failed_flush_operations = acct->failed_ops[BLOCK_ACCT_FLUSH];
+    s->failed_unmap_operations = acct->failed_ops[BLOCK_ACCT_UNMAP];
+    s->invalid_rd_operations = acct->invalid_ops[BLOCK_ACCT_READ];
+    s->invalid_wr_operations = acct->invalid_ops[BLOCK_ACCT_WRITE];
+    s->invalid_flush_operations = acct->invalid_ops[BLOCK_ACCT_FLUSH];
+    s->invalid_unmap_operations = acct->invalid_ops[BLOCK_ACCT_UNMAP];
+    s->account_invalid = s->account_failed = acct != &none;
+    if (acct->last_access_time_ns) {
+        s->has_idle_time_ns = true;
+        s->idle_time_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - acct->last_access_time_ns;
+    }
+    s->wr_highest_offset = bs ? bs->wr_highest_offset : 0;
+    return s;
+}
+
+/* A node and, below it, the one that keeps its data and the one that it is based on. */
+static BlockStats *query_node_stats(BlockDriverState *bs, bool with_children)
+{
+    BlockStats *stats = g_new0(BlockStats, 1);
+    BlockDriverState *backing = with_children ? bdrv_backing_chain_next(bs) : NULL;
+
+    stats->node_name = g_strdup(bdrv_get_node_name(bs));
+    stats->stats = query_counters(NULL, bs);
+    if (with_children && bs->file) {
+        stats->parent = query_node_stats(bs->file->bs, true);
+    }
+    if (backing) {
+        stats->backing = query_node_stats(backing, true);
+    }
+    return stats;
+}
+
+static BlockStats *query_backend_stats(BlockBackend *blk)
+{
+    BlockDriverState *bs = blk_bs(blk);
+    BlockStats *stats = bs ? query_node_stats(bs, true) : g_new0(BlockStats, 1);
+
+    stats->device = g_strdup(blk_name(blk));
+    qapi_free_BlockDeviceStats(stats->stats);
+    stats->stats = query_counters(blk_get_stats(blk), bs);
+    return stats;
+}
+
+BlockStatsList *coroutine_fn qmp_query_blockstats(bool has_query_nodes, bool query_nodes, Error **errp)
+{
+    BlockStatsList *list = NULL, **tail = &list;
+
+    if (has_query_nodes && query_nodes) {
+        for (BlockDriverState *bs = bdrv_next_node(NULL); bs; bs = bdrv_next_node(bs)) {
+            QAPI_LIST_APPEND(tail, query_node_stats(bs, false));
+        }
+        return list;
+    }
+    for (BlockBackend *blk = blk_next_named(NULL); blk; blk = blk_next_named(blk)) {
+        QAPI_LIST_APPEND(tail, query_backend_stats(blk));
+    }
+    return list;
+}
