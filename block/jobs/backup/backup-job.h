@@ -39,8 +39,9 @@ typedef struct BackupBlockJob {
     BlockJob common;
 
     /* Fixed once started. */
-    BdrvChild *source; /* owned by the job */
-    BdrvChild *target; /* owned by this struct; see target_child_class */
+    BdrvChild *source;           /* owned by the job */
+    BlockDriverState *source_bs; /* one reference, until the target's edge is gone */
+    BdrvChild *target;           /* owned by this struct; see target_child_class */
     MirrorSyncMode sync_mode;
     BitmapSyncMode bitmap_mode;
     BdrvDirtyBitmap *sync_bitmap; /* busy while we run; NULL: none */
@@ -65,7 +66,7 @@ typedef struct BackupBlockJob {
     /* The sweep, job's coroutine. */
     int sweep_in_flight;
     CoQueue sweep_wait; /* the planner, until a piece ends or a before-write copy fails */
-    int sweep_ret; /* first failure since last looked at */
+    int sweep_ret;      /* first failure since last looked at */
     bool sweep_error_is_read;
     int64_t sweep_offset;
     int64_t retry_offset; /* where the failed piece began */

@@ -28,7 +28,7 @@ static void target_drained_begin(BdrvChild *c)
 {
     BackupBlockJob *job = c->opaque;
 
-    bdrv_quiesce_begin(job->source->bs);
+    bdrv_quiesce_begin(job->source_bs);
 }
 
 static bool target_drained_poll(BdrvChild *c)
@@ -40,7 +40,7 @@ static bool target_drained_poll(BdrvChild *c)
         return false;
     }
     job->polling = true;
-    busy = bdrv_quiesce_poll(job->source->bs);
+    busy = bdrv_quiesce_poll(job->source_bs);
     job->polling = false;
     return busy;
 }
@@ -49,7 +49,7 @@ static void target_drained_end(BdrvChild *c)
 {
     BackupBlockJob *job = c->opaque;
 
-    bdrv_quiesce_end(job->source->bs);
+    bdrv_quiesce_end(job->source_bs);
 }
 
 static const BdrvChildClass target_child_class = {
@@ -113,17 +113,17 @@ static void coroutine_fn backup_clean(Job *j)
     BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
 
     if (job->notifier_added) { /* never ran */
-        BlockDriverState *source = job->source->bs;
-
-        bdrv_co_drained_begin(source);
+        bdrv_co_drained_begin(job->source_bs);
         cow_remove_notifier(job);
-        bdrv_co_drained_end(source);
+        bdrv_co_drained_end(job->source_bs);
     }
     /* The source and all blockers first: a blocker must be off the target before that may close. */
     block_job_co_remove_all_bdrv(&job->common);
     job->source = NULL;
     bdrv_co_root_unref_child(job->target);
     job->target = NULL;
+    bdrv_co_unref(
+        job->source_bs); /* held for the target's edge, which may pass on a quiesce to the last */
 }
 
 static void backup_free(Job *j)
@@ -305,6 +305,8 @@ BlockJob *coroutine_fn backup_co_job_create(const BackupJobArgs *args, Error **e
     }
     job->cluster_size = cluster_size;
     job->source = block_job_source(&job->common);
+    job->source_bs = args->source;
+    bdrv_ref(job->source_bs);
     cow_init(job);
     if (check_perf(args->perf, cluster_size, job, errp) < 0 || attach_target(job, args, errp) < 0) {
         goto fail;

@@ -9,8 +9,8 @@
 #include "tests/unit/backup/story.h"
 #include "util/osdep.h"
 
-#define DISK_BYTES   (3 * MiB + 5 * 512) /* the last cluster is a partial one */
-#define WRITERS_MAX  3
+#define DISK_BYTES  (3 * MiB + 5 * 512) /* the last cluster is a partial one */
+#define WRITERS_MAX 3
 
 typedef struct Story {
     uint32_t seed;
@@ -19,7 +19,24 @@ typedef struct Story {
     BdrvChild *users[WRITERS_MAX];
     StoryWriter *writers[WRITERS_MAX];
     unsigned n_writers;
+    bool weather, weather_stop;
 } Story;
+
+/* Both disks are now fast, now slow: requests overtake each other. */
+static void coroutine_fn weather_entry(void *opaque)
+{
+    Story *s = opaque;
+    GRand *rand = g_rand_new_with_seed(s->seed ^ 0x57ea7e4);
+
+    s->weather = true;
+    while (!s->weather_stop) {
+        test_ram_set_delay(s->source, TEST_RAM_ALL_IO, g_rand_int_range(rand, 0, 60000));
+        test_ram_set_delay(s->target, TEST_RAM_ALL_IO, g_rand_int_range(rand, 0, 300000));
+        qemu_co_sleep_ns(g_rand_int_range(rand, 1, 20000));
+    }
+    g_rand_free(rand);
+    s->weather = false;
+}
 
 static void prepare_disks(Story *s)
 {
@@ -29,7 +46,8 @@ static void prepare_disks(Story *s)
     s->target = test_ram_new("target", DISK_BYTES);
     for (int64_t offset = 0; offset < DISK_BYTES; offset += 64 * KiB) {
         if (g_rand_boolean(s->rand)) {
-            test_ram_poke_pattern(s->source, offset, MIN(64 * KiB, DISK_BYTES - offset), s->seed + offset);
+            test_ram_poke_pattern(s->source, offset, MIN(64 * KiB, DISK_BYTES - offset),
+                                  s->seed + offset);
         }
         if (g_rand_boolean(s->rand)) { /* an old target: what is not copied would show */
             test_ram_poke_pattern(s->target, offset, MIN(64 * KiB, DISK_BYTES - offset), ~s->seed);
@@ -37,8 +55,7 @@ static void prepare_disks(Story *s)
     }
     test_ram_set_alignment(s->source, aligns[g_rand_int_range(s->rand, 0, 3)]);
     test_ram_set_alignment(s->target, aligns[g_rand_int_range(s->rand, 0, 3)]);
-    test_ram_set_delay(s->source, TEST_RAM_ALL_IO, g_rand_int_range(s->rand, 0, 60000));
-    test_ram_set_delay(s->target, TEST_RAM_ALL_IO, g_rand_int_range(s->rand, 0, 300000));
+    aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(weather_entry, s));
 }
 
 static void coroutine_fn start_writers(Story *s)
@@ -70,6 +87,10 @@ static void coroutine_fn tell_end(Story *s)
         story_writer_check(s->writers[i], &s->target);
         story_writer_free(s->writers[i]);
         block_test_co_user_free(s->users[i]);
+    }
+    s->weather_stop = true;
+    while (s->weather) {
+        qemu_co_sleep_ns(1000);
     }
     g_assert_true(notifier_with_return_list_empty(&s->source->before_write_notifiers));
     g_assert_cmpint(s->source->refcnt, ==, 1);
@@ -202,7 +223,9 @@ static void coroutine_fn two_disk_story(uint32_t seed)
     story_writer_before(w);
     bdrv_co_drained_begin_list(source, 2);
     for (int i = 0; i < 2; i++) {
-        BackupJobArgs args = {.sync = MIRROR_SYNC_MODE_FULL, .source = source[i], .target = target[i],
+        BackupJobArgs args = {.sync = MIRROR_SYNC_MODE_FULL,
+                              .source = source[i],
+                              .target = target[i],
                               .job_id = i ? "b1" : "b0"};
 
         job[i] = backup_co_job_create(&args, &error_abort);
@@ -254,7 +277,8 @@ static void coroutine_fn test_two_disks_quiesced_together_are_one_instant(void)
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
-    block_test_add("/backup/instant/a full backup is one instant", test_a_full_backup_is_one_instant);
+    block_test_add("/backup/instant/a full backup is one instant",
+                   test_a_full_backup_is_one_instant);
     block_test_add("/backup/instant/an incremental backup is one instant and so is the next",
                    test_an_incremental_backup_is_one_instant_and_so_is_the_next);
     block_test_add("/backup/instant/two disks quiesced together are one instant",

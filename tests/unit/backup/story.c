@@ -64,13 +64,14 @@ static void coroutine_fn writer_entry(void *opaque)
         g_array_append_val(w->log, op);
         g_assert_cmpint(send(w, &op, w->log->len - 1), ==, 0);
         w->acked++;
-        qemu_co_sleep_ns(g_rand_int_range(w->rand, 0, 3) ? 0 : g_rand_int_range(w->rand, 0, 200000));
+        qemu_co_sleep_ns(g_rand_int_range(w->rand, 0, 3) ? 0
+                                                         : g_rand_int_range(w->rand, 0, 200000));
     }
     w->running = false;
 }
 
-StoryWriter *coroutine_fn story_writer_new(BdrvChild **users, unsigned n_disks, int64_t start, int64_t end,
-                                           uint32_t id, uint32_t seed)
+StoryWriter *coroutine_fn story_writer_new(BdrvChild **users, unsigned n_disks, int64_t start,
+                                           int64_t end, uint32_t id, uint32_t seed)
 {
     StoryWriter *w = g_new0(StoryWriter, 1);
 
@@ -151,7 +152,8 @@ guint story_writer_check(StoryWriter *w, BlockDriverState **copies)
         }
     }
     if (!found) {
-        g_test_message("writer %u: no k in [%u, %u] of %u writes", w->id, w->lo, w->hi, w->log->len);
+        g_test_message("writer %u: no k in [%u, %u] of %u writes", w->id, w->lo, w->hi,
+                       w->log->len);
         g_test_fail();
     }
     for (unsigned i = 0; i < w->n_disks; i++) {

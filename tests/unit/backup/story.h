@@ -32,8 +32,8 @@ typedef struct StoryWriter {
 } StoryWriter;
 
 /* Begins to write; @disks are for the story's time.  Values that are not 0 come from @seed. */
-StoryWriter *coroutine_fn story_writer_new(BdrvChild **users, unsigned n_disks, int64_t start, int64_t end,
-                                           uint32_t id, uint32_t seed);
+StoryWriter *coroutine_fn story_writer_new(BdrvChild **users, unsigned n_disks, int64_t start,
+                                           int64_t end, uint32_t id, uint32_t seed);
 /* Around the command whose instant is to be proved. */
 void story_writer_before(StoryWriter *w);
 void story_writer_after(StoryWriter *w);

@@ -34,7 +34,8 @@ static void coroutine_fn one_step(GRand *r, BdrvChild *user, uint8_t *model, uin
         break;
     default:
         fill_random(r, buf, bytes);
-        g_assert_cmpint(bdrv_co_pwrite(user, offset, bytes, buf, g_rand_boolean(r) ? BDRV_REQ_FUA : 0), ==, 0);
+        g_assert_cmpint(
+            bdrv_co_pwrite(user, offset, bytes, buf, g_rand_boolean(r) ? BDRV_REQ_FUA : 0), ==, 0);
         memcpy(model + offset, buf, bytes);
         break;
     }

@@ -73,7 +73,8 @@ static void add_tests(void)
 {
     block_test_add("/io/flush/nothing written needs no flush", test_nothing_written_needs_no_flush);
     block_test_add("/io/flush/flushes that wait share one", test_flushes_that_wait_share_one);
-    block_test_add("/io/flush/a failed flush promises nothing", test_a_failed_flush_promises_nothing);
+    block_test_add("/io/flush/a failed flush promises nothing",
+                   test_a_failed_flush_promises_nothing);
 }
 
 int main(int argc, char **argv)

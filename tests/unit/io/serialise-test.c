@@ -178,7 +178,8 @@ static void coroutine_fn test_a_notifier_sees_the_aligned_range_before_the_drive
     tear_down(&f);
 }
 
-static void coroutine_fn test_a_notifier_that_yields_holds_the_write_and_one_that_fails_stops_it(void)
+static void coroutine_fn
+test_a_notifier_that_yields_holds_the_write_and_one_that_fails_stops_it(void)
 {
     Fixture f = set_up(512);
     Watcher w = {.yield = true, .ret = -ENOSPC};
@@ -224,8 +225,9 @@ static void add_tests(void)
                    test_a_crowd_of_unaligned_writes_ends);
     block_test_add("/io/serialise/a notifier sees the aligned range before the driver writes",
                    test_a_notifier_sees_the_aligned_range_before_the_driver_writes);
-    block_test_add("/io/serialise/a notifier that yields holds the write and one that fails stops it",
-                   test_a_notifier_that_yields_holds_the_write_and_one_that_fails_stops_it);
+    block_test_add(
+        "/io/serialise/a notifier that yields holds the write and one that fails stops it",
+        test_a_notifier_that_yields_holds_the_write_and_one_that_fails_stops_it);
     block_test_add("/io/serialise/a failed write is marked too", test_a_failed_write_is_marked_too);
 }
 
