@@ -222,15 +222,18 @@ void job_dismiss(Job *job)
     job_unref(job);
 }
 
+/* Nobody finds it any more when its callbacks yield. */
 void coroutine_fn job_early_fail(Job *job)
 {
     assert(job->status == JOB_STATUS_CREATED);
+    job_ref(job);
+    job_txn_remove(job);
+    job_dismiss(job);
     if (job->driver->abort) {
         job->driver->abort(job);
     }
     job_release(job);
-    job_txn_remove(job);
-    job_dismiss(job);
+    job_unref(job);
 }
 
 void job_ref(Job *job)

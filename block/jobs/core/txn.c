@@ -251,13 +251,19 @@ void coroutine_fn job_user_finalize(Job *job, Error **errp)
     } /* else it is under way, on an earlier command's word */
 }
 
+/* May a cancel of one that does not run still start the end of them all? */
+static bool can_begin_abort(const JobTxn *txn)
+{
+    return txn && (txn->phase == JOB_TXN_RUNNING || txn->phase == JOB_TXN_PENDING);
+}
+
 static void coroutine_fn cancel_ended_entry(void *opaque)
 {
     Job *job = opaque;
 
-    if (job->txn && !still_runs(job)) {
+    if (!still_runs(job) && can_begin_abort(job->txn)) {
         txn_abort(job->txn, job);
-    }
+    } /* else somebody was quicker, and has seen or will see the mark */
     job_unref(job);
 }
 
@@ -267,15 +273,11 @@ static void coroutine_fn cancel_ended_entry(void *opaque)
  */
 static void job_cancel(Job *job, bool force)
 {
-    JobTxn *txn = job->txn;
-
     job_mark_cancelled(job, force);
-    if (still_runs(job) || !job_is_cancelled(job) ||
-        (txn->phase != JOB_TXN_RUNNING && txn->phase != JOB_TXN_PENDING)) {
-        return;
+    if (!still_runs(job) && job_is_cancelled(job) && can_begin_abort(job->txn)) {
+        job_ref(job);
+        aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(cancel_ended_entry, job));
     }
-    job_ref(job);
-    aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(cancel_ended_entry, job));
 }
 
 void job_user_cancel(Job *job, bool force, Error **errp)
