@@ -49,9 +49,13 @@ const char *nbd_cmd_name(uint16_t type)
 
 static uint64_t payload_bytes(const NbdRequestHeader *header, NbdMode mode)
 {
-    /* With extended headers any command may have one and says so; else writes have and nobody says. */
-    bool has = mode == NBD_MODE_EXTENDED ? header->flags & NBD_CMD_FLAG_PAYLOAD_LEN
-                                         : header->type == NBD_CMD_WRITE;
+    /*
+     * A write always has one.  With extended headers any command may have one and says so by a flag; a
+     * write must carry the flag too, but QEMU's client does not, and means a payload all the same.
+     */
+    bool has = header->type == NBD_CMD_WRITE ||
+               (mode == NBD_MODE_EXTENDED && header->flags & NBD_CMD_FLAG_PAYLOAD_LEN);
+
     return has ? header->length : 0;
 }
 
@@ -68,11 +72,6 @@ static uint32_t check_flags(const NbdRequestHeader *header, const NbdCommandRule
     }
     if (header->flags & ~allowed) {
         *ret_why = "a flag is unknown or does not belong to the command";
-        return NBD_EINVAL;
-    }
-    if (header->type == NBD_CMD_WRITE && limits->mode == NBD_MODE_EXTENDED &&
-        !(header->flags & NBD_CMD_FLAG_PAYLOAD_LEN)) {
-        *ret_why = "a write with extended headers needs the payload flag";
         return NBD_EINVAL;
     }
     return 0;
