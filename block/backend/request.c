@@ -101,9 +101,38 @@ static int check_range(BlockBackend *blk, int64_t offset, int64_t bytes)
     return offset > length || bytes > length - offset ? -EIO : 0;
 }
 
-static int check_data_range(BlockBackend *blk, int64_t offset, int64_t bytes)
+/* A request of the user's, from the look at the clock to its count. */
+typedef struct BlkRequest {
+    BlockBackend *blk;
+    BlockAcctCookie cookie;
+} BlkRequest;
+
+/* @max: longest that is let through.  Return: 0, or the error that the request ends with. */
+static int coroutine_fn request_begin(BlkRequest *req, BlockBackend *blk, BlockAcctType type,
+                                      int64_t offset, int64_t bytes, int64_t max)
 {
-    return bytes > BDRV_REQUEST_MAX_BYTES ? -EIO : check_range(blk, offset, bytes);
+    int ret;
+
+    req->blk = blk;
+    block_acct_start(&blk->stats, &req->cookie, MAX(bytes, 0), type);
+    blk_co_start_request(blk);
+    ret = bytes > max ? -EIO : check_range(blk, offset, bytes);
+    if (ret < 0) {
+        block_acct_invalid(&blk->stats, type);
+        blk_end_request(blk);
+    }
+    return ret;
+}
+
+static int request_end(BlkRequest *req, int ret)
+{
+    if (ret < 0) {
+        block_acct_failed(&req->blk->stats, &req->cookie);
+    } else {
+        block_acct_done(&req->blk->stats, &req->cookie);
+    }
+    blk_end_request(req->blk);
+    return ret;
 }
 
 static BdrvRequestFlags write_flags(BlockBackend *blk, BdrvRequestFlags flags)
@@ -115,94 +144,68 @@ static BdrvRequestFlags write_flags(BlockBackend *blk, BdrvRequestFlags flags)
 int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
                                BdrvRequestFlags flags)
 {
-    int ret;
+    BlkRequest req;
+    int ret = request_begin(&req, blk, BLOCK_ACCT_READ, offset, bytes, BDRV_REQUEST_MAX_BYTES);
 
-    blk_co_start_request(blk);
-    ret = check_data_range(blk, offset, bytes);
-    if (ret == 0) {
-        ret = bdrv_co_preadv(blk->root, offset, bytes, qiov, flags);
-    }
-    blk_end_request(blk);
-    return ret;
+    return ret < 0 ? ret : request_end(&req, bdrv_co_preadv(blk->root, offset, bytes, qiov, flags));
 }
 
 int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, int64_t bytes,
                                 QEMUIOVector *qiov, BdrvRequestFlags flags)
 {
-    int ret;
+    BlkRequest req;
+    int ret = request_begin(&req, blk, BLOCK_ACCT_WRITE, offset, bytes, BDRV_REQUEST_MAX_BYTES);
 
-    blk_co_start_request(blk);
-    ret = check_data_range(blk, offset, bytes);
-    if (ret == 0) {
-        ret = bdrv_co_pwritev(blk->root, offset, bytes, qiov, write_flags(blk, flags));
-    }
-    blk_end_request(blk);
-    return ret;
+    return ret < 0 ? ret
+                   : request_end(&req, bdrv_co_pwritev(blk->root, offset, bytes, qiov,
+                                                       write_flags(blk, flags)));
 }
 
 int coroutine_fn blk_co_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf,
                               BdrvRequestFlags flags)
 {
-    int ret;
+    BlkRequest req;
+    int ret = request_begin(&req, blk, BLOCK_ACCT_READ, offset, bytes, BDRV_REQUEST_MAX_BYTES);
 
-    blk_co_start_request(blk);
-    ret = check_data_range(blk, offset, bytes);
-    if (ret == 0) {
-        ret = bdrv_co_pread(blk->root, offset, bytes, buf, flags);
-    }
-    blk_end_request(blk);
-    return ret;
+    return ret < 0 ? ret : request_end(&req, bdrv_co_pread(blk->root, offset, bytes, buf, flags));
 }
 
 int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf,
                                BdrvRequestFlags flags)
 {
-    int ret;
+    BlkRequest req;
+    int ret = request_begin(&req, blk, BLOCK_ACCT_WRITE, offset, bytes, BDRV_REQUEST_MAX_BYTES);
 
-    blk_co_start_request(blk);
-    ret = check_data_range(blk, offset, bytes);
-    if (ret == 0) {
-        ret = bdrv_co_pwrite(blk->root, offset, bytes, buf, write_flags(blk, flags));
-    }
-    blk_end_request(blk);
-    return ret;
+    return ret < 0 ? ret
+                   : request_end(&req, bdrv_co_pwrite(blk->root, offset, bytes, buf,
+                                                      write_flags(blk, flags)));
 }
 
 int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t bytes,
                                       BdrvRequestFlags flags)
 {
-    int ret;
+    BlkRequest req;
+    int ret = request_begin(&req, blk, BLOCK_ACCT_WRITE, offset, bytes, BDRV_MAX_LENGTH);
 
-    blk_co_start_request(blk);
-    ret = check_range(blk, offset, bytes);
-    if (ret == 0) {
-        ret = bdrv_co_pwrite_zeroes(blk->root, offset, bytes, write_flags(blk, flags));
-    }
-    blk_end_request(blk);
-    return ret;
+    return ret < 0 ? ret
+                   : request_end(&req, bdrv_co_pwrite_zeroes(blk->root, offset, bytes,
+                                                             write_flags(blk, flags)));
 }
 
 int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes)
 {
-    int ret;
+    BlkRequest req;
+    int ret = request_begin(&req, blk, BLOCK_ACCT_UNMAP, offset, bytes, BDRV_MAX_LENGTH);
 
-    blk_co_start_request(blk);
-    ret = check_range(blk, offset, bytes);
-    if (ret == 0) {
-        ret = bdrv_co_pdiscard(blk->root, offset, bytes);
-    }
-    blk_end_request(blk);
-    return ret;
+    return ret < 0 ? ret : request_end(&req, bdrv_co_pdiscard(blk->root, offset, bytes));
 }
 
 int coroutine_fn blk_co_flush(BlockBackend *blk)
 {
-    int ret;
+    BlkRequest req;
+    int ret = request_begin(&req, blk, BLOCK_ACCT_FLUSH, 0, 0, BDRV_MAX_LENGTH);
 
-    blk_co_start_request(blk);
-    ret = blk->root ? bdrv_co_flush(blk->root->bs) : -ENOMEDIUM;
-    blk_end_request(blk);
-    return ret;
+    return ret < 0 ? ret : request_end(&req, bdrv_co_flush(blk->root->bs));
 }
 
 int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *base,

@@ -258,19 +258,27 @@ static void coroutine_fn an_error_sets_the_iostatus_and_is_told(void)
 
 static void coroutine_fn requests_are_counted_with_their_time(void)
 {
-    BlockAcctStats stats = {0};
-    BlockAcctCookie c;
+    BlockDriverState *bs = test_node_new("n", SIZE);
+    BlockBackend *blk = new_backend(bs);
+    BlockAcctStats *stats = blk_get_stats(blk);
+    char buf[4096] = {0};
 
-    block_acct_start(&stats, &c, 512, BLOCK_ACCT_READ);
-    block_acct_done(&stats, &c);
-    block_acct_start(&stats, &c, 4096, BLOCK_ACCT_WRITE);
-    block_acct_failed(&stats, &c);
-    block_acct_invalid(&stats, BLOCK_ACCT_UNMAP);
-    g_assert_cmpuint(stats.nr_bytes[BLOCK_ACCT_READ], ==, 512);
-    g_assert_cmpuint(stats.nr_ops[BLOCK_ACCT_READ], ==, 1);
-    g_assert_cmpuint(stats.nr_ops[BLOCK_ACCT_WRITE], ==, 0);
-    g_assert_cmpuint(stats.failed_ops[BLOCK_ACCT_WRITE], ==, 1);
-    g_assert_cmpuint(stats.invalid_ops[BLOCK_ACCT_UNMAP], ==, 1);
+    test_disk(bs)->latency_ns = 1000 * 1000;
+    blk_co_pread(blk, 0, 512, buf, 0);
+    blk_co_pwrite(blk, 0, 4096, buf, 0);
+    blk_co_flush(blk);
+    test_disk(bs)->fail = EIO;
+    g_assert_cmpint(blk_co_pwrite(blk, 0, 4096, buf, 0), ==, -EIO);
+    g_assert_cmpint(blk_co_pread(blk, SIZE, 512, buf, 0), ==, -EIO);
+    g_assert_cmpuint(stats->nr_bytes[BLOCK_ACCT_READ], ==, 512);
+    g_assert_cmpuint(stats->nr_ops[BLOCK_ACCT_READ], ==, 1);
+    g_assert_cmpuint(stats->invalid_ops[BLOCK_ACCT_READ], ==, 1);
+    g_assert_cmpuint(stats->total_time_ns[BLOCK_ACCT_READ], >=, 1000 * 1000);
+    g_assert_cmpuint(stats->nr_ops[BLOCK_ACCT_WRITE], ==, 1);
+    g_assert_cmpuint(stats->failed_ops[BLOCK_ACCT_WRITE], ==, 1);
+    g_assert_cmpuint(stats->nr_ops[BLOCK_ACCT_FLUSH], ==, 1);
+    blk_co_unref(blk);
+    bdrv_co_unref(bs);
 }
 
 static int resized;
