@@ -13,6 +13,7 @@
 
 #include <stdlib.h>
 
+#include "block/backend/backend.h"
 #include "block/drivers/drivers.h"
 #include "block/export/nbd-server.h"
 #include "block/filters/filters.h"
@@ -27,6 +28,7 @@ typedef struct Startup {
 
 static void register_drivers(void)
 {
+    blk_init();
     bdrv_file_register();
     bdrv_raw_register();
     bdrv_null_register();
