@@ -24,6 +24,10 @@
 #define CORO_UCONTEXT 1
 #endif
 
+#ifdef CORO_UCONTEXT
+#include <ucontext.h>
+#endif
+
 struct Coroutine {
     /* Where it stopped: what the switch saves and loads (switch.h). */
     void *sp;
@@ -48,7 +52,7 @@ struct Coroutine {
     void *fake_stack; /* AddressSanitizer's */
     void *fiber;      /* ThreadSanitizer's */
 #ifdef CORO_UCONTEXT
-    void *ucontext;
+    ucontext_t ucontext;
 #endif
 };
 

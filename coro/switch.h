@@ -32,37 +32,23 @@ void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 #endif
 
 #ifdef CORO_UCONTEXT
-#include <ucontext.h>
-#include <glib.h>
 
 static inline void switch_raw(Coroutine *from, Coroutine *to)
 {
-    if (!from->ucontext) {
-        from->ucontext = g_new0(ucontext_t, 1);
-    }
-    if (swapcontext(from->ucontext, to->ucontext) < 0) {
+    if (swapcontext(&from->ucontext, &to->ucontext) < 0) {
         abort();
     }
 }
 
 static inline void switch_raw_init(Coroutine *co)
 {
-    ucontext_t *uc = g_new0(ucontext_t, 1);
-
-    if (getcontext(uc) < 0) {
+    if (getcontext(&co->ucontext) < 0) {
         abort();
     }
-    uc->uc_stack.ss_sp = co->stack_bottom;
-    uc->uc_stack.ss_size = (char *)co->sp - (char *)co->stack_bottom;
-    uc->uc_link = NULL;
-    makecontext(uc, coro_main, 0);
-    co->ucontext = uc;
-}
-
-static inline void switch_raw_destroy(Coroutine *co)
-{
-    g_free(co->ucontext);
-    co->ucontext = NULL;
+    co->ucontext.uc_stack.ss_sp = co->stack_bottom;
+    co->ucontext.uc_stack.ss_size = (char *)co->sp - (char *)co->stack_bottom;
+    co->ucontext.uc_link = NULL;
+    makecontext(&co->ucontext, coro_main, 0);
 }
 
 #elif defined(__x86_64__)
@@ -96,10 +82,6 @@ static inline void switch_raw_init(Coroutine *co)
     co->sp = (void *)(top - 8);
     co->fp = NULL;
     co->pc = (void *)coro_main;
-}
-
-static inline void switch_raw_destroy(Coroutine *co)
-{
 }
 
 #elif defined(__aarch64__)
@@ -139,10 +121,6 @@ static inline void switch_raw_init(Coroutine *co)
     co->fp = NULL;
     co->pc = (void *)coro_main;
 }
-
-static inline void switch_raw_destroy(Coroutine *co)
-{
-}
 #endif
 
 /* Before the first switch to @co, whose sp is the top of its stack. */
@@ -159,7 +137,6 @@ static inline void coro_switch_destroy(Coroutine *co)
 #ifdef CORO_TSAN
     __tsan_destroy_fiber(co->fiber);
 #endif
-    switch_raw_destroy(co);
 }
 
 /*
