@@ -445,7 +445,7 @@ static void coroutine_fn echo_entry(void *opaque)
 
 static void test_a_conversation_between_two_threads(void)
 {
-    IOThread *iothread = iothread_create("echo", AIO_ENGINE_AUTO, &error_abort);
+    IOThread *iothread = iothread_create("echo", engine_under_test, &error_abort);
     int running = 2;
     Echo client = {.is_client = true, .running = &running}, server = {.running = &running};
     Pair p;

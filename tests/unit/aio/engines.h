@@ -14,11 +14,15 @@ typedef struct EngineTest {
     EngineTestFunc *func;
 } EngineTest;
 
+/* Also for the iothreads of a test. */
+static AioEngine engine_under_test;
+
 static inline void engine_test_run(gconstpointer opaque)
 {
     const EngineTest *test = opaque;
     Error *err = NULL;
 
+    engine_under_test = test->engine;
     if (aio_init(test->engine, &err) < 0) {
         g_test_skip(error_get_pretty(err));
         error_free(err);

@@ -334,7 +334,7 @@ static void coroutine_fn travel(void *opaque)
 
 static void test_a_coroutine_moves_between_threads(void)
 {
-    IOThread *iothread = iothread_create("io0", AIO_ENGINE_AUTO, &error_abort);
+    IOThread *iothread = iothread_create("io0", engine_under_test, &error_abort);
 
     g_assert_cmpstr(iothread_get_id(iothread), ==, "io0");
     g_assert_cmpint(iothread_get_thread_id(iothread), !=, getpid());
@@ -381,7 +381,7 @@ static void test_a_mutex_is_shared_by_threads(void)
 
     qemu_co_mutex_init(&r.mutex);
     for (int i = 1; i < TRACKS; i++) {
-        iothreads[i] = iothread_create("racer", AIO_ENGINE_AUTO, &error_abort);
+        iothreads[i] = iothread_create("racer", engine_under_test, &error_abort);
         contexts[i] = iothread_get_aio_context(iothreads[i]);
     }
     for (int i = 0; i < RACERS; i++) {
