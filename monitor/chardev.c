@@ -30,9 +30,9 @@
 
 struct Chardev {
     char *id;
-    int listen_fd;      /* -1: not a listener */
-    char *unlink_path;  /* of the listening socket we made, absolute; NULL: none */
-    MonStream *first;   /* made, not yet handed out */
+    int listen_fd;     /* -1: not a listener */
+    char *unlink_path; /* of the listening socket we made, absolute; NULL: none */
+    MonStream *first;  /* made, not yet handed out */
     bool claimed, shut;
     Coroutine *waiter; /* in chardev_co_next_stream() */
     QemuCoSleep retry;
@@ -157,7 +157,8 @@ static int chardev_take_fd(const char *text, bool server, Error **errp)
 }
 
 /* Blocks: only used before the program serves anybody. */
-static int chardev_connect_inet(const char *host, const char *port, bool ipv4, bool ipv6, Error **errp)
+static int chardev_connect_inet(const char *host, const char *port, bool ipv4, bool ipv6,
+                                Error **errp)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC};
     struct addrinfo *all;
@@ -219,8 +220,8 @@ static int chardev_socket_fd(const ChardevOptions *o, Error **errp)
     if (o->server) {
         return aio_socket_listen_inet(o->host ? o->host : "", o->port, o->ipv4, o->ipv6, errp);
     }
-    return chardev_connect_inet(o->host && *o->host ? o->host : "localhost", o->port, o->ipv4, o->ipv6,
-                                errp);
+    return chardev_connect_inet(o->host && *o->host ? o->host : "localhost", o->port, o->ipv4,
+                                o->ipv6, errp);
 }
 
 static void chardev_listen(Chardev *chr, int fd)

@@ -16,6 +16,7 @@
 #include <glib.h>
 
 #include "coro/lock.h"
+#include "trace-monitor.h"
 
 static const QmpCommand *commands;
 static size_t commands_count;
@@ -132,6 +133,7 @@ static json_t *coroutine_fn qmp_run(QmpSession *s, json_t *request, Error **errp
     }
     args = req.args ? json_incref(req.args) : json_object();
     s->running = cmd->name;
+    trace_monitor_command_enter(s, cmd->name);
     if (cmd->yields) {
         qemu_co_mutex_lock(&qmp_command_lock);
     }
@@ -141,6 +143,7 @@ static json_t *coroutine_fn qmp_run(QmpSession *s, json_t *request, Error **errp
     if (cmd->yields) {
         qemu_co_mutex_unlock(&qmp_command_lock);
     }
+    trace_monitor_command_return(s, cmd->name, *errp ? error_get_pretty(*errp) : "");
     s->running = NULL;
     json_decref(args);
     if (*errp) {

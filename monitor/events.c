@@ -4,7 +4,7 @@
  *
  *      any thread ──▶ main thread ──▶ rate limit ──▶ each session in state READY
  *
- *   EV1  An event's timestamp is that of its making, also when it was held back.
+ *   EV1  An event says when it happened (qapi/event.h), also when it was held back.
  *   EV2  Events of one kind and key come at most once in the kind's period: the first at once; of those
  *        that follow within the period only the last, at its end.
  *   EV3  Events that are not limited keep their order.
@@ -16,6 +16,7 @@
 #include "aio/aio.h"
 #include "aio/timer.h"
 #include "qapi/event.h"
+#include "trace-monitor.h"
 
 #define EVENT_KEYS_MAX 3
 
@@ -56,7 +57,7 @@ static void monitor_broadcast(json_t *event)
 {
     QmpSession *s, *next;
 
-    QTAILQ_FOREACH_SAFE(s, &qmp_sessions, next, next) {
+    QTAILQ_FOREACH_SAFE (s, &qmp_sessions, next, next) {
         if (s->state == QMP_SESSION_READY) {
             qmp_session_send(s, json_incref(event));
         }
@@ -129,8 +130,10 @@ static void monitor_limit_event(const EventLimit *limit, json_t *event)
 static void monitor_emit_event(void *opaque)
 {
     json_t *event = opaque;
-    const EventLimit *limit = event_find_limit(json_string_value(json_object_get(event, "event")));
+    const char *name = json_string_value(json_object_get(event, "event"));
+    const EventLimit *limit = event_find_limit(name);
 
+    trace_monitor_event(name, limit != NULL);
     if (!held_events) {
         /* The monitors have ended: nobody listens. */
     } else if (limit) {

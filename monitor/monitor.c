@@ -75,7 +75,7 @@ static bool coroutine_fn monitor_make_room(Monitor *monitor)
 {
     QmpSession *s;
 
-    QTAILQ_FOREACH(s, &qmp_sessions, next) {
+    QTAILQ_FOREACH (s, &qmp_sessions, next) {
         if (s->monitor == monitor && s->state != QMP_SESSION_READY) {
             qmp_session_end(s, true);
             while (monitor->sessions >= MONITOR_SESSIONS_MAX) {
@@ -155,7 +155,7 @@ static void monitor_cut_off(void *opaque)
 {
     QmpSession *s;
 
-    QTAILQ_FOREACH(s, &qmp_sessions, next) {
+    QTAILQ_FOREACH (s, &qmp_sessions, next) {
         qmp_session_end(s, true);
     }
 }
@@ -165,7 +165,7 @@ static void coroutine_fn monitor_co_free(Monitor *monitor)
     QmpSession *s;
 
     chardev_shutdown(monitor->chr);
-    QTAILQ_FOREACH(s, &qmp_sessions, next) {
+    QTAILQ_FOREACH (s, &qmp_sessions, next) {
         if (s->monitor == monitor) {
             qmp_session_end(s, false);
         }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "aio/aio.h"
+#include "trace-monitor.h"
 
 struct OutQueue {
     MonStream *stream;
@@ -68,6 +69,7 @@ static void coroutine_fn outqueue_write(void *opaque)
 bool outqueue_put(OutQueue *q, char *text)
 {
     if (q->shut || q->bytes > OUTQUEUE_BYTES_MAX) { /* OQ1 */
+        trace_monitor_cut_off(q, q->bytes);
         free(text);
         outqueue_shutdown(q);
         return false;

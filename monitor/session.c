@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "aio/aio.h"
+#include "trace-monitor.h"
 #include "util/textbuf.h"
 
 /* Bytes of a client's input taken at once: a typical request fits. */
@@ -83,8 +84,8 @@ static void coroutine_fn qmp_session_message(void *opaque, json_t *request, Erro
 
 static void qmp_session_greet(QmpSession *s)
 {
-    qmp_session_send(
-        s, json_pack("{s{soso}}", "QMP", "version", monitor_version(), "capabilities", json_array()));
+    qmp_session_send(s, json_pack("{s{soso}}", "QMP", "version", monitor_version(), "capabilities",
+                                  json_array()));
 }
 
 static void coroutine_fn qmp_session_run(void *opaque)
@@ -93,6 +94,7 @@ static void coroutine_fn qmp_session_run(void *opaque)
     Monitor *monitor = s->monitor;
     g_autofree char *buf = g_malloc(SESSION_READ_BYTES);
 
+    trace_monitor_session_start(s);
     qmp_session_greet(s);
     while (s->state != QMP_SESSION_CLOSING) {
         ssize_t n = mon_stream_co_read(s->stream, buf, SESSION_READ_BYTES);
@@ -105,6 +107,7 @@ static void coroutine_fn qmp_session_run(void *opaque)
     s->state = QMP_SESSION_CLOSING;
     outqueue_co_drain(s->out); /* SE3 */
 
+    trace_monitor_session_end(s);
     QTAILQ_REMOVE(&qmp_sessions, s, next);
     json_message_parser_destroy(&s->parser);
     outqueue_free(s->out);
@@ -131,7 +134,7 @@ void monitor_to_text(TextBuf *out)
     static const char *const states[] = {"negotiating", "ready", "closing"};
     const QmpSession *s;
 
-    QTAILQ_FOREACH(s, &qmp_sessions, next) {
+    QTAILQ_FOREACH (s, &qmp_sessions, next) {
         textbuf_printf(out, "%s, %zu bytes queued, running %s\n", states[s->state],
                        outqueue_bytes(s->out), s->running ? s->running : "nothing");
     }

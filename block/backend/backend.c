@@ -301,6 +301,11 @@ void blk_set_enable_write_cache(BlockBackend *blk, bool enable)
     __atomic_store_n(&blk->enable_write_cache, enable, __ATOMIC_RELAXED);
 }
 
+bool blk_get_enable_write_cache(const BlockBackend *blk)
+{
+    return __atomic_load_n(&blk->enable_write_cache, __ATOMIC_RELAXED);
+}
+
 int64_t blk_getlength(BlockBackend *blk)
 {
     BlockDriverState *bs = blk_bs(blk);

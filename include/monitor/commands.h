@@ -10,7 +10,7 @@
 /* What QEMU's NBD server takes when nothing is said: a client that does not finish negotiating is cut off. */
 #define NBD_SERVER_HANDSHAKE_SECONDS_DEFAULT 10
 /* Enough for multi-conn clients, few enough to bound memory. */
-#define NBD_SERVER_CONNECTIONS_DEFAULT 100
+#define NBD_SERVER_CONNECTIONS_DEFAULT       100
 
 /* Enter them into the monitor, once, before the first session. */
 void monitor_commands_init(void);

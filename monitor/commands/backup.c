@@ -21,7 +21,7 @@
 #include "qapi/qapi-commands-block-job.h"
 
 typedef struct BackupAction {
-    TxnAction action; /* first */
+    TxnAction action;                  /* first */
     BlockDriverState *source, *target; /* counted */
     MirrorSyncMode sync;
     BlockJob *job;
@@ -139,8 +139,8 @@ static const char *backup_driver_name(BlockDriverState *bs)
     return bdrv_skip_filters(bs)->drv->format_name;
 }
 
-static int coroutine_fn backup_create_target(BackupAction *a, const DriveBackup *arg, const char *format,
-                                             Error **errp)
+static int coroutine_fn backup_create_target(BackupAction *a, const DriveBackup *arg,
+                                             const char *format, Error **errp)
 {
     BlockDriverState *backing = backup_target_backing(a);
     BlockDriver *drv = bdrv_find_format(format);

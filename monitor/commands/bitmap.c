@@ -98,8 +98,7 @@ static int bitmap_add_check(const BitmapAction *a, const BlockDirtyBitmapAdd *ar
         error_setg(errp, "Bitmap name cannot be empty");
         return -EINVAL;
     }
-    if (arg->has_granularity &&
-        (arg->granularity < 512 || !is_power_of_2(arg->granularity))) {
+    if (arg->has_granularity && (arg->granularity < 512 || !is_power_of_2(arg->granularity))) {
         error_setg(errp, "Granularity must be power of 2 and at least 512");
         return -EINVAL;
     }
@@ -120,8 +119,8 @@ static int coroutine_fn bitmap_add_prepare(TxnAction *action, Error **errp)
     if (r < 0) {
         return r;
     }
-    a->bitmap =
-        bdrv_create_dirty_bitmap(a->bs, arg->has_granularity ? arg->granularity : 0, arg->name, errp);
+    a->bitmap = bdrv_create_dirty_bitmap(a->bs, arg->has_granularity ? arg->granularity : 0,
+                                         arg->name, errp);
     if (!a->bitmap) {
         return -EINVAL;
     }
@@ -280,8 +279,9 @@ const TxnActionOps txn_bitmap_disable = {
 /* merge */
 
 /* A source of a merge: a name on the target's node, or a node and a name. */
-static void bitmap_merge_source(const BlockDirtyBitmapMerge *arg, const BlockDirtyBitmapOrStr *source,
-                                const char **ret_node, const char **ret_name)
+static void bitmap_merge_source(const BlockDirtyBitmapMerge *arg,
+                                const BlockDirtyBitmapOrStr *source, const char **ret_node,
+                                const char **ret_name)
 {
     if (source->type == QTYPE_QSTRING) {
         *ret_node = arg->node;
@@ -355,8 +355,9 @@ const TxnActionOps txn_bitmap_merge = {
 
 /* The commands: transactions of one. */
 
-void coroutine_fn qmp_block_dirty_bitmap_add(const char *node, const char *name, bool has_granularity,
-                                             uint32_t granularity, bool has_persistent, bool persistent,
+void coroutine_fn qmp_block_dirty_bitmap_add(const char *node, const char *name,
+                                             bool has_granularity, uint32_t granularity,
+                                             bool has_persistent, bool persistent,
                                              bool has_disabled, bool disabled, Error **errp)
 {
     BlockDirtyBitmapAdd arg = {

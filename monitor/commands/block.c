@@ -38,7 +38,8 @@ static int coroutine_fn block_resize_in_home(BlockBackend *blk, int64_t size, Er
     return r;
 }
 
-void coroutine_fn qmp_block_resize(const char *device, const char *node_name, int64_t size, Error **errp)
+void coroutine_fn qmp_block_resize(const char *device, const char *node_name, int64_t size,
+                                   Error **errp)
 {
     BlockDriverState *bs = bdrv_lookup_bs(device, node_name, errp);
     BlockBackend *blk;

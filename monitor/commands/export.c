@@ -49,11 +49,11 @@ void coroutine_fn qmp_nbd_server_start(NbdServerOptionsLegacy *arg, Error **errp
 {
     g_autoptr(SocketAddress) addr = socket_address_flatten(arg->addr);
 
-    nbd_server_co_start(addr,
-                        arg->has_handshake_max_seconds ? arg->handshake_max_seconds
-                                                       : NBD_SERVER_HANDSHAKE_SECONDS_DEFAULT,
-                        arg->has_max_connections ? arg->max_connections : NBD_SERVER_CONNECTIONS_DEFAULT,
-                        errp);
+    nbd_server_co_start(
+        addr,
+        arg->has_handshake_max_seconds ? arg->handshake_max_seconds
+                                       : NBD_SERVER_HANDSHAKE_SECONDS_DEFAULT,
+        arg->has_max_connections ? arg->max_connections : NBD_SERVER_CONNECTIONS_DEFAULT, errp);
 }
 
 void coroutine_fn qmp_nbd_server_stop(Error **errp)
@@ -70,7 +70,8 @@ void coroutine_fn qmp_block_export_add(BlockExportOptions *arg, Error **errp)
     blk_exp_co_add(arg, errp);
 }
 
-void coroutine_fn qmp_block_export_del(const char *id, bool has_mode, BlockExportRemoveMode mode, Error **errp)
+void coroutine_fn qmp_block_export_del(const char *id, bool has_mode, BlockExportRemoveMode mode,
+                                       Error **errp)
 {
     blk_exp_del(id, has_mode && mode == BLOCK_EXPORT_REMOVE_MODE_HARD, errp);
 }

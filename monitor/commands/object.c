@@ -45,7 +45,8 @@ static int iothread_check(const IothreadProperties *props, Error **errp)
 
     for (size_t i = 0; i < G_N_ELEMENTS(checks); i++) {
         if (checks[i].given && checks[i].value != 0) {
-            error_setg(errp, "iothread: '%s' can only be 0: busy polling is not done", checks[i].name);
+            error_setg(errp, "iothread: '%s' can only be 0: busy polling is not done",
+                       checks[i].name);
             return -ENOTSUP;
         }
     }
@@ -106,7 +107,8 @@ static int query_iothread(UserObject *object, void *opaque)
     info->id = g_strdup(object_id(object));
     info->thread_id = iothread_get_thread_id(iothread);
     info->aio_engine = g_strdup(aio_context_engine_name(iothread_get_aio_context(iothread)));
-    info->aio_engine_reason = g_strdup(aio_context_engine_reason(iothread_get_aio_context(iothread)));
+    info->aio_engine_reason =
+        g_strdup(aio_context_engine_reason(iothread_get_aio_context(iothread)));
     QAPI_LIST_APPEND(*tail, info);
     return 0;
 }

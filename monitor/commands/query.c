@@ -137,7 +137,8 @@ static GPtrArray *query_take_nodes(void)
     return nodes;
 }
 
-BlockDeviceInfoList *coroutine_fn qmp_query_named_block_nodes(bool has_flat, bool flat, Error **errp)
+BlockDeviceInfoList *coroutine_fn qmp_query_named_block_nodes(bool has_flat, bool flat,
+                                                              Error **errp)
 {
     BlockDeviceInfoList *list = NULL, **tail = &list;
     GPtrArray *nodes = query_take_nodes();
@@ -168,7 +169,7 @@ BlockInfoList *coroutine_fn qmp_query_block(Error **errp)
         info->io_status = info->has_io_status ? blk_iostatus(blk) : BLOCK_DEVICE_IO_STATUS_OK;
         if (bs) {
             bdrv_ref(bs);
-            info->inserted = query_node(bs, true, false);
+            info->inserted = query_node(bs, blk_get_enable_write_cache(blk), false);
             bdrv_co_unref(bs);
         }
         QAPI_LIST_APPEND(tail, info);
@@ -242,7 +243,8 @@ static BlockStats *query_backend_stats(BlockBackend *blk)
     return stats;
 }
 
-BlockStatsList *coroutine_fn qmp_query_blockstats(bool has_query_nodes, bool query_nodes, Error **errp)
+BlockStatsList *coroutine_fn qmp_query_blockstats(bool has_query_nodes, bool query_nodes,
+                                                  Error **errp)
 {
     BlockStatsList *list = NULL, **tail = &list;
 

@@ -119,9 +119,9 @@ static int txn_check_grouped(const TxnItem *items, size_t n, Error **errp)
 {
     for (size_t i = 0; i < n; i++) {
         if (!items[i].ops->supports_grouped) {
-            error_setg(errp,
-                       "Action '%s' does not support transaction property completion-mode = grouped",
-                       items[i].ops->name);
+            error_setg(
+                errp, "Action '%s' does not support transaction property completion-mode = grouped",
+                items[i].ops->name);
             return -ENOTSUP;
         }
     }
@@ -174,7 +174,8 @@ static int coroutine_fn abort_prepare(TxnAction *action, Error **errp)
     return -ECANCELED;
 }
 
-static const TxnActionOps txn_abort = {.name = "abort", .supports_grouped = true, .prepare = abort_prepare};
+static const TxnActionOps txn_abort = {
+    .name = "abort", .supports_grouped = true, .prepare = abort_prepare};
 
 static TxnItem txn_item(const TransactionAction *action)
 {

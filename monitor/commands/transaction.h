@@ -35,9 +35,9 @@ typedef struct TxnActionOps {
 
 struct TxnAction {
     const TxnActionOps *ops;
-    const void *data;   /* the action's QAPI struct, borrowed */
-    JobTxn *job_txn;    /* jobs of this transaction end together; NULL: each alone */
-    GPtrArray *nodes;   /* shared by all actions; owned by the transaction */
+    const void *data; /* the action's QAPI struct, borrowed */
+    JobTxn *job_txn;  /* jobs of this transaction end together; NULL: each alone */
+    GPtrArray *nodes; /* shared by all actions; owned by the transaction */
 };
 
 /* The node is quiesced from before the first prepare until after the last commit or abort. */

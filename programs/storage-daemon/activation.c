@@ -8,7 +8,8 @@
  *      "nbd"   the NBD server; exports can follow on the command line
  *
  * A single socket of any other name, such as the name of its unit, is the NBD server's: a daemon that is
- * started by its first client is started by a client of a disk.
+ * started by its first client is started by a client of a disk.  A socket that an option of the command
+ * line names by its number (addr.type=fd, fd=) is left to that option.
  */
 #include "daemon.h"
 
@@ -52,16 +53,46 @@ static int coroutine_fn activate_one(int index, Error **errp)
         return nbd_server_co_start_fd(fd, NBD_SERVER_HANDSHAKE_SECONDS_DEFAULT,
                                       NBD_SERVER_CONNECTIONS_DEFAULT, errp);
     }
-    error_setg(errp, "socket '%s' of the service manager: the names are 'qmp' and 'nbd'", names[index]);
+    error_setg(errp, "socket '%s' of the service manager: the names are 'qmp' and 'nbd'",
+               names[index]);
     return -EINVAL;
 }
 
-int coroutine_fn daemon_co_activate(Error **errp)
+/* The number that @opt gives for a descriptor, as it is written; NULL: none. */
+static const char *option_fd(const DaemonOption *opt)
+{
+    const json_t *addr = json_object_get(opt->tree, "addr");
+
+    switch (opt->kind) {
+    case DAEMON_OPT_NBD_SERVER:
+        return json_string_value(json_object_get(addr, "str"));
+    case DAEMON_OPT_CHARDEV:
+        return json_string_value(json_object_get(opt->tree, "fd"));
+    default:
+        return NULL;
+    }
+}
+
+static bool option_names_fd(const GArray *make, int fd)
+{
+    g_autofree char *number = g_strdup_printf("%d", fd);
+
+    for (guint i = 0; i < make->len; i++) {
+        if (!g_strcmp0(option_fd(&g_array_index(make, DaemonOption, i)), number)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int coroutine_fn daemon_co_activate(const DaemonOptions *opts, Error **errp)
 {
     int r = 0;
 
     for (int i = 0; i < count && r == 0; i++) {
-        r = activate_one(i, errp);
+        if (!option_names_fd(opts->make, SYSTEMD_FIRST_FD + i)) {
+            r = activate_one(i, errp);
+        }
     }
     g_strfreev(names);
     names = NULL;

@@ -24,10 +24,10 @@ typedef enum DaemonOptionKind {
 
 typedef struct DaemonOption {
     DaemonOptionKind kind;
-    const char *name;    /* "--blockdev" */
-    const char *text;    /* as the user wrote it; argv's */
-    json_t *tree;        /* parsed; owned */
-    bool is_json;        /* @text is JSON: scalars have their types; else all are strings */
+    const char *name; /* "--blockdev" */
+    const char *text; /* as the user wrote it; argv's */
+    json_t *tree;     /* parsed; owned */
+    bool is_json;     /* @text is JSON: scalars have their types; else all are strings */
 } DaemonOption;
 
 typedef struct DaemonOptions {
@@ -74,8 +74,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(OptTree, opt_tree_clear)
 /* activation.c */
 /* Sockets that a service manager has handed over; empty when none.  Call before a fork. */
 int daemon_activation_init(Error **errp);
-/* Serve QMP and NBD on them. */
-int coroutine_fn daemon_co_activate(Error **errp);
+/* Serve QMP and NBD on them, but for those that options name themselves. */
+int coroutine_fn daemon_co_activate(const DaemonOptions *opts, Error **errp);
 
 /* background.c */
 /* Fork; in the parent never returns: waits for the child to be ready and exits as it says. */

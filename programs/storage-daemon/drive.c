@@ -26,8 +26,8 @@ static const struct {
     const char *word;
     bool writeback, direct, no_flush;
 } cache_modes[] = {
-    {"none", true, true, false},    {"writeback", true, false, false},
-    {"unsafe", true, false, true},  {"writethrough", false, false, false},
+    {"none", true, true, false},        {"writeback", true, false, false},
+    {"unsafe", true, false, true},      {"writethrough", false, false, false},
     {"directsync", false, true, false},
 };
 
@@ -75,8 +75,8 @@ static int drive_open_args(const DriveOptions *d, BdrvOpenFileArgs *args, bool *
     args->cache_no_flush = cache_modes[i].no_flush;
     *ret_writeback = cache_modes[i].writeback;
     if (d->discard) {
-        int discard = qapi_enum_parse_named("discard", &BlockdevDiscardOptions_lookup, d->discard, -1,
-                                            errp);
+        int discard =
+            qapi_enum_parse_named("discard", &BlockdevDiscardOptions_lookup, d->discard, -1, errp);
 
         if (discard < 0) {
             return -EINVAL;
@@ -112,8 +112,8 @@ static int drive_set_policy(BlockBackend *blk, const DriveOptions *d, Error **er
     return 0;
 }
 
-static int coroutine_fn drive_make_backend(BlockDriverState *bs, const DriveOptions *d, bool writeback,
-                                           Error **errp)
+static int coroutine_fn drive_make_backend(BlockDriverState *bs, const DriveOptions *d,
+                                           bool writeback, Error **errp)
 {
     BlockBackend *blk = blk_new(0, BLK_PERM_ALL);
     g_autofree char *desc = g_strdup_printf("block device '%s'", d->id);

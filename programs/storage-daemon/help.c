@@ -54,7 +54,7 @@ static const char help_text[] =
     "                         offer a node to NBD clients (needs --nbd-server;\n"
     "                         '--export nbd,help')\n"
     "\n"
-    "  --monitor [chardev=]<id>[,mode=control][,pretty[=on|off]]\n"
+    "  --monitor [chardev=]<id>[,mode=control][,pretty=on|off]\n"
     "                         serve QMP on a character device\n"
     "\n"
     "  --nbd-server addr.type=unix,addr.path=<path>\n"

@@ -43,7 +43,7 @@ static void coroutine_fn make_all(void *opaque)
     Startup *startup = opaque;
     const GArray *make = startup->opts->make;
 
-    if (daemon_co_activate(&startup->err) < 0) {
+    if (daemon_co_activate(startup->opts, &startup->err) < 0) {
         return;
     }
     for (guint i = 0; i < make->len && !monitor_shutdown_requested(); i++) {

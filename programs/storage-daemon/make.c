@@ -44,12 +44,11 @@ static int coroutine_fn make_nbd_server(const DaemonOption *opt, Error **errp)
     if (!value) {
         return -EINVAL;
     }
-    return nbd_server_co_start(value->addr,
-                               value->has_handshake_max_seconds ? value->handshake_max_seconds
-                                                                : NBD_SERVER_HANDSHAKE_SECONDS_DEFAULT,
-                               value->has_max_connections ? value->max_connections
-                                                          : NBD_SERVER_CONNECTIONS_DEFAULT,
-                               errp);
+    return nbd_server_co_start(
+        value->addr,
+        value->has_handshake_max_seconds ? value->handshake_max_seconds
+                                         : NBD_SERVER_HANDSHAKE_SECONDS_DEFAULT,
+        value->has_max_connections ? value->max_connections : NBD_SERVER_CONNECTIONS_DEFAULT, errp);
 }
 
 static int coroutine_fn make_object(const DaemonOption *opt, Error **errp)
@@ -78,10 +77,12 @@ static int read_chardev(OptTree *t, ChardevOptions *chr, Error **errp)
     } else if (!strcmp(backend, "socket")) {
         chr->kind = CHARDEV_SOCKET;
         chr->wait = true;
-        if (!opt_tree_str(t, "path", &chr->path, errp) || !opt_tree_str(t, "host", &chr->host, errp) ||
+        if (!opt_tree_str(t, "path", &chr->path, errp) ||
+            !opt_tree_str(t, "host", &chr->host, errp) ||
             !opt_tree_str(t, "port", &chr->port, errp) || !opt_tree_str(t, "fd", &chr->fd, errp) ||
             !opt_tree_bool(t, "server", &chr->server, errp) ||
-            !opt_tree_bool(t, "wait", &chr->wait, errp) || !opt_tree_bool(t, "ipv4", &chr->ipv4, errp) ||
+            !opt_tree_bool(t, "wait", &chr->wait, errp) ||
+            !opt_tree_bool(t, "ipv4", &chr->ipv4, errp) ||
             !opt_tree_bool(t, "ipv6", &chr->ipv6, errp)) {
             return -EINVAL;
         }
@@ -121,7 +122,8 @@ static int coroutine_fn make_monitor(const DaemonOption *opt, Error **errp)
         return -EINVAL;
     }
     if (strcmp(mode, "control") != 0) {
-        error_setg(errp, "Parameter 'mode' does not accept value '%s': only 'control' (QMP) is offered",
+        error_setg(errp,
+                   "Parameter 'mode' does not accept value '%s': only 'control' (QMP) is offered",
                    mode);
         return -EINVAL;
     }

@@ -28,9 +28,12 @@ static const struct {
     const char *name;
     const char *implied_key; /* the key of a first word without '='; NULL: none */
 } make_options[DAEMON_OPT__MAX] = {
-    [DAEMON_OPT_BLOCKDEV] = {"--blockdev", "driver"}, [DAEMON_OPT_CHARDEV] = {"--chardev", "backend"},
-    [DAEMON_OPT_DRIVE] = {"--drive", NULL},           [DAEMON_OPT_EXPORT] = {"--export", "type"},
-    [DAEMON_OPT_MONITOR] = {"--monitor", "chardev"},  [DAEMON_OPT_NBD_SERVER] = {"--nbd-server", NULL},
+    [DAEMON_OPT_BLOCKDEV] = {"--blockdev", "driver"},
+    [DAEMON_OPT_CHARDEV] = {"--chardev", "backend"},
+    [DAEMON_OPT_DRIVE] = {"--drive", NULL},
+    [DAEMON_OPT_EXPORT] = {"--export", "type"},
+    [DAEMON_OPT_MONITOR] = {"--monitor", "chardev"},
+    [DAEMON_OPT_NBD_SERVER] = {"--nbd-server", NULL},
     [DAEMON_OPT_OBJECT] = {"--object", "qom-type"},
 };
 
@@ -65,7 +68,8 @@ static bool option_asks_for_help(const char *text, char **ret_what)
     return false;
 }
 
-static int parse_make_option(DaemonOptions *opts, DaemonOptionKind kind, const char *text, Error **errp)
+static int parse_make_option(DaemonOptions *opts, DaemonOptionKind kind, const char *text,
+                             Error **errp)
 {
     DaemonOption opt = {.kind = kind, .name = make_options[kind].name, .text = text};
     g_autofree char *what = NULL;
@@ -146,8 +150,9 @@ static int parse_trace_option(const char *text, Error **errp)
 
 static int parse_aio(DaemonOptions *opts, const char *text, Error **errp)
 {
-    static const char *const words[] = {
-        [AIO_ENGINE_AUTO] = "auto", [AIO_ENGINE_IO_URING] = "io_uring", [AIO_ENGINE_EPOLL] = "epoll"};
+    static const char *const words[] = {[AIO_ENGINE_AUTO] = "auto",
+                                        [AIO_ENGINE_IO_URING] = "io_uring",
+                                        [AIO_ENGINE_EPOLL] = "epoll"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
         if (!strcmp(words[i], text)) {

@@ -32,12 +32,12 @@
 /* From the first signal to the end; service managers give about 90 s, people less. */
 #define SHUTDOWN_DEADLINE_S 5
 
-static int signal_fd = -1;     /* eventfd: the handler tells the main loop */
-static sem_t watchdog_wake;    /* the handler tells the watchdog */
-static int signals_seen;       /* atomic */
-static bool done;              /* atomic */
-static const char *stage;      /* atomic: what is being done now, for the watchdog's message */
-static bool stop_main_loop;    /* main thread */
+static int signal_fd = -1;  /* eventfd: the handler tells the main loop */
+static sem_t watchdog_wake; /* the handler tells the watchdog */
+static int signals_seen;    /* atomic */
+static bool done;           /* atomic */
+static const char *stage;   /* atomic: what is being done now, for the watchdog's message */
+static bool stop_main_loop; /* main thread */
 static pthread_t watchdog;
 
 static void handle_signal(int sig)

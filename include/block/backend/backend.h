@@ -52,6 +52,7 @@ AioContext *blk_get_aio_context(BlockBackend *blk);
 void blk_set_disable_request_queuing(BlockBackend *blk, bool disable);
 /* FUA on every write unless true (the default). */
 void blk_set_enable_write_cache(BlockBackend *blk, bool enable);
+bool blk_get_enable_write_cache(const BlockBackend *blk);
 
 int64_t blk_getlength(BlockBackend *blk);
 uint32_t blk_get_request_alignment(BlockBackend *blk);

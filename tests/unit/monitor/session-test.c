@@ -63,8 +63,7 @@ static const QmpCommand commands[] = {
 static void coroutine_fn make_monitor(void *opaque)
 {
     Fixture *f = opaque;
-    ChardevOptions opts = {
-        .kind = CHARDEV_SOCKET, .id = "c0", .path = f->path, .server = true};
+    ChardevOptions opts = {.kind = CHARDEV_SOCKET, .id = "c0", .path = f->path, .server = true};
 
     if (chardev_co_new(&opts, &f->err) == 0) {
         monitor_new(chardev_find("c0"), false, &f->err);
@@ -211,13 +210,15 @@ static void test_greeting(Fixture *f, gconstpointer unused)
     client_open(&c, f);
     client_expect_greeting(&c);
     client_send(&c, "{\"execute\": \"echo\", \"id\": 1}\n");
-    client_expect(&c, "{\"id\": 1, \"error\": {\"class\": \"CommandNotFound\", \"desc\": \"Expecting "
-                      "capabilities negotiation with 'qmp_capabilities'\"}}");
+    client_expect(&c,
+                  "{\"id\": 1, \"error\": {\"class\": \"CommandNotFound\", \"desc\": \"Expecting "
+                  "capabilities negotiation with 'qmp_capabilities'\"}}");
     client_send(&c, "{\"execute\": \"qmp_capabilities\", \"id\": {\"a\": [null]}}\n");
     client_expect(&c, "{\"return\": {}, \"id\": {\"a\": [null]}}");
     client_send(&c, "{\"execute\": \"qmp_capabilities\"}\n");
-    client_expect(&c, "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"Capabilities negotiation "
-                      "is already complete, command ignored\"}}");
+    client_expect(
+        &c, "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"Capabilities negotiation "
+            "is already complete, command ignored\"}}");
     client_close(&c);
 }
 
@@ -229,11 +230,13 @@ static void test_requests(Fixture *f, gconstpointer unused)
     client_send(&c, "{'execute': 'echo', 'arguments': {'x': 'caf\xc3\xa9'}}");
     client_expect(&c, "{\"return\": {\"x\": \"caf\\u00E9\"}}");
     client_send(&c, "{'execute': 'fail', 'id': 'f'}");
-    client_expect(&c, "{\"id\": \"f\", \"error\": {\"class\": \"DeviceNotFound\", \"desc\": \"no such "
-                      "thing\"}}");
+    client_expect(&c,
+                  "{\"id\": \"f\", \"error\": {\"class\": \"DeviceNotFound\", \"desc\": \"no such "
+                  "thing\"}}");
     client_send(&c, "{'execute': 'nope'}");
-    client_expect(&c, "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"The command nope has not "
-                      "been found\"}}");
+    client_expect(
+        &c, "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"The command nope has not "
+            "been found\"}}");
     /* two in one line, and one in pieces */
     client_send(&c, "{'execute': 'echo', 'id': 1}{'execute': 'echo', 'id': 2}{'exec");
     client_expect(&c, "{\"return\": {}, \"id\": 1}");
@@ -451,7 +454,8 @@ static void test_megabyte_of_garbage(Fixture *f, gconstpointer unused)
     g_rand_free(rand);
 }
 
-#define TEST(name, fn) g_test_add("/monitor/session/" name, Fixture, NULL, fixture_open, fn, fixture_close)
+#define TEST(name, fn) \
+    g_test_add("/monitor/session/" name, Fixture, NULL, fixture_open, fn, fixture_close)
 
 int main(int argc, char **argv)
 {
