@@ -42,6 +42,7 @@ struct AioEpoll {
     struct epoll_event events[EPOLL_BATCH];
     int event_count;
     AioPoll notify;
+    bool only_ms; /* the kernel has no epoll_pwait2() */
 };
 
 static EpollFd *epoll_fd_get(AioEpoll *e, int fd)
@@ -216,22 +217,38 @@ static bool epoll_dispatch(AioContext *ctx)
     return progress;
 }
 
+/* Before Linux 5.11 there are only milliseconds; never too early. */
+static int epoll_wait_ms(AioEpoll *e, int64_t timeout_ns)
+{
+    int ms = timeout_ns < 0 ? -1 : MIN(DIV_ROUND_UP(timeout_ns, SCALE_MS), INT_MAX);
+
+    return epoll_wait(e->epfd, e->events, EPOLL_BATCH, ms);
+}
+
+static int epoll_wait_ns(AioEpoll *e, int64_t timeout_ns)
+{
+    struct timespec ts = {
+        .tv_sec = timeout_ns / NANOSECONDS_PER_SECOND,
+        .tv_nsec = timeout_ns % NANOSECONDS_PER_SECOND,
+    };
+
+    return epoll_pwait2(e->epfd, e->events, EPOLL_BATCH, timeout_ns < 0 ? NULL : &ts, NULL);
+}
+
 static void epoll_do_wait(AioContext *ctx, int64_t timeout_ns)
 {
     AioEpoll *e = ctx->epoll;
-    struct timespec ts;
-    int count;
+    int count = -1;
 
     if (!QLIST_EMPTY(&e->fired)) {
         timeout_ns = 0;
     }
-    ts.tv_sec = timeout_ns / NANOSECONDS_PER_SECOND;
-    ts.tv_nsec = timeout_ns % NANOSECONDS_PER_SECOND;
-    count = epoll_pwait2(e->epfd, e->events, EPOLL_BATCH, timeout_ns < 0 ? NULL : &ts, NULL);
-    if (count < 0 && errno == ENOSYS) { /* before Linux 5.11: milliseconds, never too early */
-        int ms = timeout_ns < 0 ? -1 : MIN(DIV_ROUND_UP(timeout_ns, SCALE_MS), INT_MAX);
-
-        count = epoll_wait(e->epfd, e->events, EPOLL_BATCH, ms);
+    if (!e->only_ms) {
+        count = epoll_wait_ns(e, timeout_ns);
+        e->only_ms = count < 0 && errno == ENOSYS;
+    }
+    if (e->only_ms) {
+        count = epoll_wait_ms(e, timeout_ns);
     }
     if (count < 0 && errno != EINTR) {
         perror("epoll refuses to wait");

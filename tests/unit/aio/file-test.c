@@ -132,7 +132,7 @@ static void coroutine_fn flush_and_allocate(FileTest *t)
 
 static void coroutine_fn errors_come_back(FileTest *t)
 {
-    char buf[512];
+    char buf[512] = {0};
     QEMUIOVector qiov;
 
     qemu_iovec_init_buf(&qiov, buf, sizeof(buf));
