@@ -139,6 +139,23 @@ static void file_refresh_limits(BlockDriverState *bs)
     bs->supported_truncate_flags = s->h.is_device ? 0 : BDRV_REQ_ZERO_WRITE;
 }
 
+/*
+ * What other processes may do with an image in use.  The users of this node may write it together, for
+ * the io room puts their requests in order; a write from outside passes nobody here, and a backup would
+ * no longer be one instant (H3).  force-share=on is the user's word that it does not matter.
+ */
+static uint64_t shared_with_outside(const BlockDriverState *bs, uint64_t perm, uint64_t shared)
+{
+    return perm && !bs->force_share ? shared & ~(uint64_t)(BLK_PERM_WRITE | BLK_PERM_RESIZE)
+                                    : shared;
+}
+
+/* F6: what other processes may do.  Users in this process agree on more among themselves. */
+static uint64_t shared_outside(BlockDriverState *bs, uint64_t perm, uint64_t shared)
+{
+    return perm && !bs->force_share ? shared & ~(uint64_t)BLK_PERM_RESIZE : shared;
+}
+
 /* L1 of block/open/image-lock.c: locks for the old and the new use together, then the question. */
 static int file_check_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared, Error **errp)
 {
@@ -148,6 +165,7 @@ static int file_check_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared,
     if (!s->use_locks) {
         return 0;
     }
+    shared = shared_with_outside(bs, perm, shared);
     ret = image_lock_acquire(s->lock_fd, s->perm | perm, s->shared & shared, errp);
     if (ret == 0) {
         ret = image_lock_check(s->lock_fd, perm, shared, s->path, errp);
@@ -162,6 +180,8 @@ static void file_set_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared)
 {
     FileState *s = bs->opaque;
 
+    shared = shared_with_outside(bs, perm, shared);
+    shared = shared_outside(bs, perm, shared);
     s->perm = perm;
     file_status_set_shared(s, shared);
     if (s->use_locks) {
