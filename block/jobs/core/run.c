@@ -120,19 +120,27 @@ void coroutine_fn job_pause_point(Job *job)
             qemu_co_queue_wait(&job->pause_queue, NULL);
         }
         job->paused = false;
+        __atomic_store_n(&job->woken, false, __ATOMIC_SEQ_CST); /* it looks at everything now */
         set_busy(job, true);
         job_set_status(job, ready ? JOB_STATUS_READY : JOB_STATUS_RUNNING);
     }
     job_go_home(job);
 }
 
-/* JC9: runs in the home, where the coroutine is either asleep or not running at all. */
+/* JC9: in the home, where the coroutine is either asleep or not running at all. */
+static void wake_at_home(Job *job)
+{
+    if (__atomic_load_n(&job->woken, __ATOMIC_SEQ_CST)) { /* else it did not even fall asleep */
+        qemu_co_sleep_wake(&job->sleep);
+    }
+}
+
 static void wake_bh(void *opaque)
 {
     Job *job = opaque;
 
     if (in_aio_context(job_home(job))) {
-        qemu_co_sleep_wake(&job->sleep);
+        wake_at_home(job);
     } else {
         job_wake(job); /* the home has changed */
     }
@@ -145,8 +153,9 @@ void job_wake(Job *job)
 {
     AioContext *home = job_home(job);
 
+    __atomic_store_n(&job->woken, true, __ATOMIC_SEQ_CST);
     if (in_aio_context(home)) {
-        qemu_co_sleep_wake(&job->sleep);
+        wake_at_home(job);
         return;
     }
     job_ref(job);
@@ -163,12 +172,16 @@ void job_nudge(Job *job)
     }
 }
 
+/* A wake that came while the job was awake counts for the sleep that it wanted to end. */
 static void coroutine_fn sleep_or_yield(Job *job, int64_t ns)
 {
     trace_job_sleep(job_name(job), ns);
-    set_busy(job, false);
-    qemu_co_sleep_ns_wakeable(&job->sleep, ns);
-    set_busy(job, true);
+    if (!__atomic_exchange_n(&job->woken, false, __ATOMIC_SEQ_CST)) {
+        set_busy(job, false);
+        qemu_co_sleep_ns_wakeable(&job->sleep, ns);
+        set_busy(job, true);
+        __atomic_store_n(&job->woken, false, __ATOMIC_SEQ_CST);
+    }
 }
 
 void coroutine_fn job_sleep_ns(Job *job, int64_t ns)

@@ -93,7 +93,8 @@ struct Job {
     bool user_paused;
     bool cancelled, force_cancel;
     bool busy; /* the coroutine is running or waiting for its own I/O, not in a pause or sleep */
-    int wakes; /* bottom halves on their way to the coroutine */
+    bool woken; /* by job_wake(), since the last sleep or pause */
+    int wakes;  /* bottom halves on their way to the coroutine */
     int64_t progress_current, progress_total;
 
     /* Job's coroutine. */
@@ -140,7 +141,7 @@ void coroutine_fn job_transition_to_ready(Job *job);
 bool job_should_pause(Job *job);
 /*
  * job_wake() - end a job_sleep_ns() or job_yield()
- * From the main thread or the job's AioContext.  It may wake a later sleep: look at the condition again.
+ * From the main thread or the job's AioContext.  When the job is awake its next sleep is skipped.
  */
 void job_wake(Job *job);
 /* Run @fn(@job, @arg) in the main thread: now when there, else soon, before the next change of state. */

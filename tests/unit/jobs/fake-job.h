@@ -14,12 +14,13 @@
 typedef struct FakeJob {
     BlockJob common;
     /* Set before the start. */
-    int steps;        /* of 10 ms each */
-    int64_t sleep_ns; /* instead of 10 ms */
-    int run_ret;      /* what run() ends with */
-    int prepare_ret;  /* what prepare() ends with */
-    bool has_ready;   /* run() waits in READY for the user */
-    int error_at;     /* step with an I/O error under policy on_error; -1: none */
+    int steps;               /* of 10 ms each */
+    int64_t sleep_ns;        /* instead of 10 ms */
+    int64_t before_sleep_ns; /* work of its own before each sleep, not to be interrupted */
+    int run_ret;             /* what run() ends with */
+    int prepare_ret;         /* what prepare() ends with */
+    bool has_ready;          /* run() waits in READY for the user */
+    int error_at;            /* step with an I/O error under policy on_error; -1: none */
     BlockdevOnError on_error;
     int yields_in_end; /* each callback of the end takes that many rounds */
     /* The user's end.  Atomic. */
@@ -80,6 +81,9 @@ static int coroutine_fn fake_run(Job *job, Error **errp)
                 BLOCK_ERROR_ACTION_REPORT) {
                 return -EIO;
             }
+        }
+        if (f->before_sleep_ns) {
+            qemu_co_sleep_ns(f->before_sleep_ns);
         }
         job_sleep_ns(job, f->sleep_ns ? f->sleep_ns : 10 * MS);
         if (job_is_cancelled(job)) {

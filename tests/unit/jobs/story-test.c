@@ -337,6 +337,16 @@ static void coroutine_fn a_new_speed_counts_at_once(void)
     expect_diary("j created|j running|j waiting|j pending|j COMPLETED|j concluded|j null");
     g_assert_cmpint(qemu_clock_get_ns(QEMU_CLOCK_REALTIME), ==, before);
 
+    /* Also when the job is about to sleep for the time that the old speed asked for. */
+    f = fake_new("j", bs, NULL, 1, JOB_DEFAULT);
+    f->sleep_ns = 3600 * 1000 * MS;
+    f->before_sleep_ns = 5 * MS;
+    job_start(&f->common.job);
+    test_pass_ms(2);
+    block_job_set_speed(&f->common, 0, &error_abort);
+    test_pass_ms(10);
+    expect_diary("j created|j running|j waiting|j pending|j COMPLETED|j concluded|j null");
+
     g_assert_null(block_job_create("j", &fake_driver, NULL, bs, 0, BLK_PERM_ALL, -5, 0, &err));
     fakes_alive++;
     expect_error(err, "Parameter 'speed' expects a non-negative value");
