@@ -20,7 +20,13 @@ typedef void QEMUTimerCB(void *opaque);
 /* How a context waits and does file I/O.  AUTO: io_uring if a real request through it works. */
 typedef enum AioEngine { AIO_ENGINE_AUTO, AIO_ENGINE_IO_URING, AIO_ENGINE_EPOLL } AioEngine;
 
-/* Main context: made by aio_init() (call first in main), bound to that thread. */
+/*
+ * aio_init() - make the main context and bind it to the calling thread; 0 or negative errno
+ *
+ * Before the first coroutine, and after the last fork (a ring does not follow into a child).
+ * aio_cleanup() waits for what is in flight in files and workers, joins the workers and frees the
+ * context; iothreads must be gone.  The two may be called again in turn.
+ */
 int aio_init(AioEngine engine, Error **errp);
 void aio_cleanup(void);
 AioContext *qemu_get_aio_context(void); /* the main one */
@@ -45,18 +51,28 @@ void aio_notify(AioContext *ctx); /* any thread: make a blocking aio_poll return
  */
 void aio_run_co(CoroutineEntry *entry, void *opaque);
 
-/* Bottom halves. */
+/*
+ * Bottom halves: functions that run in @ctx soon, in the order of scheduling, never inside the call.
+ * All from any thread.  Scheduling twice before it ran is once.  After a delete from the home thread it
+ * will not run; from another thread it may just be running.
+ */
 QEMUBH *aio_bh_new(AioContext *ctx, QEMUBHFunc *cb, void *opaque);
-void aio_bh_schedule_oneshot(AioContext *ctx, QEMUBHFunc *cb, void *opaque); /* any thread */
-void qemu_bh_schedule(QEMUBH *bh);                                           /* any thread */
+void aio_bh_schedule_oneshot(AioContext *ctx, QEMUBHFunc *cb, void *opaque);
+void qemu_bh_schedule(QEMUBH *bh);
 void qemu_bh_cancel(QEMUBH *bh);
-void qemu_bh_delete(QEMUBH *bh);
+void qemu_bh_delete(QEMUBH *bh); /* NULL is fine */
 
-/* Fd readiness; level triggered.  Home thread.  Both NULL removes. */
+/*
+ * Fd readiness; level triggered.  Home thread.  Both NULL removes, before the fd is closed; neither is
+ * called after that.
+ */
 void aio_set_fd_handler(AioContext *ctx, int fd, IOHandler *io_read, IOHandler *io_write,
                         void *opaque);
 
-/* Coroutines.  The first three from any thread. */
+/*
+ * Coroutines.  The first three from any thread, for a coroutine that waits (or was never entered); one
+ * that is woken twice before it runs is a bug and aborts.
+ */
 void aio_co_schedule(AioContext *ctx, Coroutine *co); /* run @co in @ctx (its new home) soon */
 void aio_co_wake(Coroutine *co);                      /* in its home, soon */
 void aio_co_enter(AioContext *ctx,

@@ -56,7 +56,7 @@ int coroutine_fn aio_channel_write_all(AioChannel *ch, const void *buf, size_t l
 int coroutine_fn aio_channel_writev_all(AioChannel *ch, const struct iovec *iov, int niov);
 /* Make reads and writes, also those in progress, end soon.  Any thread; idempotent. */
 void aio_channel_shutdown(AioChannel *ch);
-/* Nobody may be inside a read or write.  Frees. */
+/* In the channel's AioContext.  Nobody may be inside a read or write.  Frees; closes the socket. */
 void aio_channel_close(AioChannel *ch);
 
 /*

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* loop-test.c - bottom halves, wakes, timers, virtual time, worker threads, iothreads */
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "aio/aio.h"
 #include "aio/iothread.h"
@@ -445,6 +450,41 @@ static void test_the_engine_tells_its_name(void)
                   g_str_equal(aio_context_engine_name(ctx), "epoll"));
 }
 
+/* As a container does: let the kernel refuse one system call from now on. */
+static void refuse_syscall(int number)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = G_N_ELEMENTS(code), .filter = code};
+
+    g_assert_cmpint(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), ==, 0);
+    g_assert_cmpint(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), ==, 0);
+}
+
+/* @opaque: the number of the system call. */
+static void test_epoll_takes_over(gconstpointer opaque)
+{
+    Error *err = NULL;
+
+    if (!g_test_subprocess()) {
+        g_test_trap_subprocess(NULL, 0, G_TEST_SUBPROCESS_DEFAULT);
+        g_test_trap_assert_passed();
+        return;
+    }
+    refuse_syscall(GPOINTER_TO_INT(opaque));
+    g_assert_cmpint(aio_init(AIO_ENGINE_IO_URING, &err), <, 0);
+    error_free_or_abort(&err);
+    g_assert_cmpint(aio_init(AIO_ENGINE_AUTO, &error_abort), ==, 0);
+    g_assert_cmpstr(aio_context_engine_name(qemu_get_aio_context()), ==, "epoll");
+    g_assert_nonnull(strstr(aio_context_engine_reason(qemu_get_aio_context()), "not permitted"));
+    aio_run_co(sleep_a_little, NULL);
+    aio_cleanup();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -469,5 +509,9 @@ int main(int argc, char **argv)
     engine_test_add("a mutex is shared by threads", test_a_mutex_is_shared_by_threads);
     engine_test_add("a busy coroutine does not starve fd handlers and timers",
                     test_a_busy_coroutine_does_not_starve_fd_handlers_and_timers);
+    g_test_add_data_func("/epoll takes over when io_uring_setup is refused",
+                         GINT_TO_POINTER(SYS_io_uring_setup), test_epoll_takes_over);
+    g_test_add_data_func("/epoll takes over when io_uring_enter is refused",
+                         GINT_TO_POINTER(SYS_io_uring_enter), test_epoll_takes_over);
     return g_test_run();
 }
