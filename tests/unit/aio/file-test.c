@@ -205,7 +205,7 @@ static void test_io_uring_is_refused_without_a_ring(void)
  * Random reads and writes, each coroutine in a region of its own, more of them than any ring or queue
  * takes at once.
  */
-enum { STRESS_COROUTINES = 1500, STRESS_OPS = 12, STRESS_SECTORS = 16 };
+enum { STRESS_COROUTINES = 1500, STRESS_OPS = 4, STRESS_SECTORS = 16 };
 
 typedef struct Stress {
     AioFileEngine e;
