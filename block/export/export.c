@@ -13,7 +13,8 @@
  * E2  A client holds a reference.  Ending an export takes no new clients, cuts the ones there are, and
  *     then waits for what they have in flight; nothing is taken from under a request.
  * E3  An export holds its iothread object, so that cannot be deleted.  Who leaves an iothread last takes
- *     the tree back to the main context.
+ *     the tree back to the main context.  A client of another export may then still wait for its peer in
+ *     that thread (it follows when it is woken), so that export holds the object from there on.
  *
  * Main thread.
  */
@@ -82,6 +83,20 @@ static int coroutine_fn move_to_iothread(BlockExport *exp, BlockDriverState *bs,
     return r;
 }
 
+/* E3 */
+static void keep_for_waiting_clients(UserObject *iothread)
+{
+    AioContext *ctx = iothread_get_aio_context(object_instance(iothread));
+    BlockExport *exp;
+
+    QLIST_FOREACH (exp, &block_exports, next) {
+        if (exp->ctx == ctx && exp->iothread != iothread) {
+            object_ref(iothread);
+            exp->left_iothreads = g_slist_prepend(exp->left_iothreads, iothread);
+        }
+    }
+}
+
 /* E3.  Failure is no harm: then another user keeps the tree where it is. */
 static void coroutine_fn leave_iothread(BlockExport *exp, BlockDriverState *bs)
 {
@@ -96,6 +111,7 @@ static void coroutine_fn leave_iothread(BlockExport *exp, BlockDriverState *bs)
         }
     }
     if (!other && bs) {
+        keep_for_waiting_clients(exp->iothread);
         bdrv_co_try_change_aio_context(bs, qemu_get_aio_context(), NULL);
     }
     object_unref(exp->iothread);
@@ -223,6 +239,7 @@ static void coroutine_fn delete_entry(void *opaque)
     }
     blk_co_unref(exp->blk);
     leave_iothread(exp, bs);
+    g_slist_free_full(exp->left_iothreads, (GDestroyNotify)object_unref);
     if (bs) {
         bdrv_co_unref(bs);
     }

@@ -35,6 +35,7 @@
  * server.c; what is exported export.c; bytes and checks (N1) wire.c.
  */
 #include "block/export/nbd/nbd-int.h"
+#include "trace-nbd-export.h"
 
 /* Memory that all clients share (N2).  Under the lock: the sum, and who waits, in order. */
 static struct {
@@ -174,6 +175,7 @@ static int coroutine_fn take_shared_memory(NbdClient *client, uint64_t bytes)
             QTAILQ_INSERT_TAIL(&nbd_memory.waiting, client, memory_next);
             listed = true;
         }
+        trace_nbd_memory_wait(client, bytes);
         QSLIST_INSERT_HEAD(&client->waiting, &waiter, next);
         g_mutex_unlock(&client->lock);
         g_mutex_unlock(&nbd_memory.lock);
@@ -419,6 +421,7 @@ static void coroutine_fn request_entry(void *opaque)
 
     nbd_request_execute(req);
     nbd_reply_prepare(req);
+    trace_nbd_request_done(req->client, req->header.cookie, req->error);
     leave_gate(req->client);
     nbd_reply_send(req);
 }
@@ -467,6 +470,8 @@ static int coroutine_fn start_request(NbdClient *client, const NbdRequestHeader 
     req->header = *header;
     req->error = verdict.error;
     req->why = verdict.why;
+    trace_nbd_request(client, header->cookie, req->error ? verdict.why : nbd_cmd_name(header->type),
+                      header->offset, header->length, header->flags);
     if (memory > 0 && reserve_buffer(req, memory) < 0) {
         req->error = NBD_ENOMEM;
         req->why = "no memory for the request";
@@ -495,6 +500,7 @@ void coroutine_fn nbd_client_run(NbdClient *client)
     NbdRequestHeader header;
     int r;
 
+    trace_nbd_client_begin(client, client->exp->name, client->mode);
     client->rx = qemu_memalign(NBD_BUFFER_ALIGNMENT, NBD_RX_BYTES);
     do {
         r = reader_fill(client, size);
@@ -512,6 +518,7 @@ void coroutine_fn nbd_client_run(NbdClient *client)
         r = start_request(client, &header);
     } while (r == 0);
 
+    trace_nbd_client_end(client, r);
     if (r < 0 && r != -ECONNRESET) {
         aio_channel_shutdown(client->ch);
     }

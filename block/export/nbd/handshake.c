@@ -15,6 +15,7 @@
  * wrong magic or an unknown client flag ends the connection.
  */
 #include "block/export/nbd/nbd-int.h"
+#include "trace-nbd-export.h"
 
 /* Not an error: the client said good-bye. */
 #define NBD_HANDSHAKE_ABORTED (-ECONNABORTED)
@@ -250,6 +251,7 @@ static int coroutine_fn next_option(NbdClient *client, bool no_zeroes)
     }
     option = ldl_be_p(head + 8);
     length = ldl_be_p(head + 12);
+    trace_nbd_option(client, option, length);
     if (length > NBD_MAX_OPTION) {
         if (length > NBD_MAX_SKIP || option == NBD_OPT_EXPORT_NAME) {
             return -EMSGSIZE;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* reply.c - answers: how they are framed, and how they leave together (N3 in client.c) */
 #include "block/export/nbd/nbd-int.h"
+#include "trace-nbd-export.h"
 
 /* A longer explanation would not fit in NbdRequest::head beside the headers. */
 #define NBD_WHY_MAX 80u
@@ -100,6 +101,7 @@ static void coroutine_fn send_all(NbdClient *client)
             break;
         }
         g_mutex_unlock(&client->lock);
+        trace_nbd_send(client, count);
         if (!broken && aio_channel_writev_all(client->ch, client->tx, niov) < 0) {
             /* The stream is torn: no later reply may be sent, and the reader is to come back. */
             aio_channel_shutdown(client->ch);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include "block/export/nbd-server.h"
 #include "block/export/nbd/nbd-int.h"
+#include "trace-nbd-export.h"
 #include "coro/lock.h"
 #include "util/cutils.h"
 
@@ -69,6 +70,7 @@ static void connection_gone(void *opaque)
 
 static void handshake_expired(void *opaque)
 {
+    trace_nbd_handshake_expired(opaque);
     nbd_client_shutdown(opaque);
 }
 
@@ -93,6 +95,7 @@ static void connection_new(NbdServer *server, int fd)
     AioContext *ctx = qemu_get_aio_context();
     NbdClient *client = nbd_client_new(aio_channel_socket_new(fd));
 
+    trace_nbd_connection(client, aio_channel_peer(client->ch));
     nbd_connections++;
     server->n_connections++;
     QTAILQ_INSERT_TAIL(&server->clients, client, server_next);
@@ -231,7 +234,7 @@ static int listen_fd_by_name(const char *text, Error **errp)
     return fd;
 }
 
-static int listen_inet(const InetSocketAddress *inet, Error **errp)
+static int coroutine_fn listen_inet(const InetSocketAddress *inet, Error **errp)
 {
     if (inet->has_to || (inet->has_numeric && inet->numeric)) {
         error_setg(errp,
@@ -239,7 +242,7 @@ static int listen_inet(const InetSocketAddress *inet, Error **errp)
         return -ENOTSUP;
     }
     /* One family named means that the other is not wanted; naming none means both. */
-    return aio_socket_listen_inet(
+    return aio_co_socket_listen_inet(
         inet->host, inet->port, inet->has_ipv4 ? inet->ipv4 : !(inet->has_ipv6 && inet->ipv6),
         inet->has_ipv6 ? inet->ipv6 : !(inet->has_ipv4 && inet->ipv4), errp);
 }

@@ -32,6 +32,7 @@ struct BlockExport {
     bool shutting_down;
     bool fixed_iothread; /* the tree may not move away */
     UserObject *iothread; /* in which it was asked to run, counted; or NULL */
+    GSList *left_iothreads; /* counted; in which its clients may still wait */
     BlockBackend *blk;
     AioContext *ctx; /* kept up by the kind's aio_context_changed */
     QLIST_ENTRY(BlockExport) next;

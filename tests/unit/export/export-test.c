@@ -141,7 +141,7 @@ static void coroutine_fn use(Peer *peer, uint8_t byte)
 static void coroutine_fn clients_go_where_the_node_goes(void *opaque)
 {
     Bench bench = bench_new();
-    IOThread *thread = iothread_create("io1", AIO_ENGINE_AUTO, &error_abort);
+    IOThread *thread = iothread_create("io1", bench_engine(), &error_abort);
     AioContext *ctx = iothread_get_aio_context(thread);
     BlockExportOptions opts = {.type = BLOCK_EXPORT_TYPE_NBD,
                                .id = (char *)"f",
@@ -172,13 +172,16 @@ static void coroutine_fn clients_go_where_the_node_goes(void *opaque)
         use(&other, 104 + i);
     }
     g_assert_cmpint(object_unref_by_id("io1", NULL), ==, -EBUSY);
-    peer_close(&peer);
     peer_close(&other);
     g_assert_cmpint(blk_exp_del("f", true, &error_abort), ==, 0);
     while (blk_exp_find("f")) {
         bench_turns(1);
     }
     g_assert_true(bdrv_get_aio_context(bench.bs) == qemu_get_aio_context());
+    /* The other export's client may still wait in the thread. */
+    g_assert_cmpint(object_unref_by_id("io1", NULL), ==, -EBUSY);
+    use(&peer, 200);
+    peer_close(&peer);
     bench_free(&bench);
     g_assert_cmpint(object_unref_by_id("io1", &error_abort), ==, 0);
 }
@@ -186,7 +189,7 @@ static void coroutine_fn clients_go_where_the_node_goes(void *opaque)
 static void coroutine_fn a_fixed_iothread_is_kept(void *opaque)
 {
     Bench bench = bench_new();
-    IOThread *thread = iothread_create("io1", AIO_ENGINE_AUTO, &error_abort);
+    IOThread *thread = iothread_create("io1", bench_engine(), &error_abort);
     BlockExportOptions opts = {.type = BLOCK_EXPORT_TYPE_NBD,
                                .id = (char *)"f",
                                .node_name = (char *)"disk",
