@@ -106,16 +106,29 @@ static const char *type_word(const QapiType *type)
     }
 }
 
-static void print_member(const QapiMember *member)
+static void print_enum(const QEnumLookup *words)
+{
+    for (int i = 0; i < words->size; i++) {
+        printf("%s%s", i ? "|" : "", words->array[i]);
+    }
+}
+
+/* A struct without branches is shown by its members, with dots, as it is written. */
+static void print_member(const char *prefix, const QapiMember *member)
 {
     const QapiType *type = member->type;
-    int i;
 
-    printf("  %s=<", member->name);
-    if (type->kind == QAPI_KIND_ENUM) {
-        for (i = 0; i < type->lookup->size; i++) {
-            printf("%s%s", i ? "|" : "", type->lookup->array[i]);
+    if (type->kind == QAPI_KIND_STRUCT && !type->branches) {
+        g_autofree char *inner = g_strdup_printf("%s%s.", prefix, member->name);
+
+        for (uint32_t i = 0; i < type->n_members; i++) {
+            print_member(inner, &type->members[i]);
         }
+        return;
+    }
+    printf("  %s%s=<", prefix, member->name);
+    if (type->kind == QAPI_KIND_ENUM) {
+        print_enum(type->lookup);
     } else if (type->kind == QAPI_KIND_LIST) {
         printf("list of %s", type_word(type->element));
     } else {
@@ -129,7 +142,7 @@ static void print_members(const QapiType *type, const char *tag)
 {
     for (uint32_t i = 0; i < type->n_members; i++) {
         if (!tag || strcmp(type->members[i].name, tag) != 0) {
-            print_member(&type->members[i]);
+            print_member("", &type->members[i]);
         }
     }
 }

@@ -75,7 +75,11 @@ static int parse_make_option(DaemonOptions *opts, DaemonOptionKind kind, const c
     g_autofree char *what = NULL;
 
     if (option_asks_for_help(text, &what)) {
-        return daemon_option_help(kind, what, errp) ? 1 : -EINVAL;
+        if (daemon_option_help(kind, what, errp)) {
+            return 1;
+        }
+        error_prepend(errp, "%s %s: ", opt.name, text);
+        return -EINVAL;
     }
     opt.is_json = *text == '{';
     opt.tree = opt.is_json ? json_parse_string(text, errp)

@@ -136,6 +136,20 @@ static void enter_stage(const char *name)
     __atomic_store_n(&stage, name, __ATOMIC_RELEASE);
 }
 
+/* "cancelling jobs: a b": kept until the end, as the watchdog may read it at any time. */
+static const char *stage_of_jobs(void)
+{
+    static char text[256];
+    size_t used = (size_t)snprintf(text, sizeof(text), "cancelling jobs:");
+
+    for (Job *job = job_next(NULL); job && used < sizeof(text); job = job_next(job)) {
+        if (job->id) {
+            used += (size_t)snprintf(text + used, sizeof(text) - used, " %s", job->id);
+        }
+    }
+    return text;
+}
+
 void coroutine_fn daemon_co_shutdown(void)
 {
     enter_stage("waiting for a QMP command to end");
@@ -145,7 +159,7 @@ void coroutine_fn daemon_co_shutdown(void)
     if (nbd_server_is_running()) {
         nbd_server_co_stop();
     }
-    enter_stage("cancelling jobs");
+    enter_stage(stage_of_jobs());
     job_co_cancel_sync_all(true);
     enter_stage("flushing and closing block devices");
     daemon_co_drop_drives();
