@@ -194,7 +194,7 @@ def step_build(count, builds):
 
 def unit_names(build, words):
     listed = subprocess.check_output(['meson', 'introspect', '--tests', build.dir], text=True)
-    return [t['name'] for t in json.loads(listed) if 'unit' in t['suite'][0] and words in t['name']]
+    return [t['name'] for t in json.loads(listed) if words in t['name']]
 
 
 def unit_count(build):
@@ -314,12 +314,12 @@ def step_fuzz(count, builds, options):
         count.say('fuzz targets: not run, the build failed')
         return
     seconds = 3600 if options.nightly else 20
-    targets = [p for p in sorted(glob.glob(os.path.join(build.dir, 'tests/fuzz/*')))
-               if os.path.isfile(p) and os.access(p, os.X_OK) and
+    targets = [p for p in sorted(glob.glob(os.path.join(build.dir, 'tests/fuzz/fuzz-*')))
+               if os.path.isfile(p) and os.access(p, os.X_OK) and not p.endswith('-replay') and
                options.words in os.path.basename(p)]
 
     def one(target):
-        name = os.path.basename(target)
+        name = os.path.basename(target)[len('fuzz-'):]
         log = log_path('fuzz', name)
         kept = os.path.join(ROOT, 'tests/fuzz/corpus', name)
         with tempfile.TemporaryDirectory(prefix='qblk-fuzz-') as fresh:

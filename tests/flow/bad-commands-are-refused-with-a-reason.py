@@ -88,7 +88,7 @@ def _(t):
     d = two_disks(t)
     refuse(d, ['bitmap'], 'blockdev-backup', dict(BACKUP, sync='incremental'))
     refuse(d, ['ghost'], 'blockdev-backup', dict(BACKUP, sync='incremental', bitmap='ghost'))
-    refuse(d, ['bitmap-mode'], 'blockdev-backup', dict(BACKUP, **{'bitmap-mode': 'always'}))
+    refuse(d, ['bitmap'], 'blockdev-backup', dict(BACKUP, **{'bitmap-mode': 'always'}))
 
 
 @test('compress is refused where the target cannot')
@@ -148,9 +148,10 @@ def _(t):
     d.export('src')
     refuse(d, ['src'], 'blockdev-del', {'node-name': 'src'})
     refuse(d, ['ghost'], 'blockdev-del', {'node-name': 'ghost'})
-    for command, key in (('block-export-del', 'id'), ('object-del', 'id'),
-                         ('job-cancel', 'id'), ('job-dismiss', 'id'), ('job-pause', 'id')):
-        refuse(d, ['ghost'], command, {key: 'ghost'})
+    for command in ('block-export-del', 'object-del'):
+        refuse(d, ['ghost'], command, {'id': 'ghost'})
+    for command in ('job-cancel', 'job-dismiss', 'job-pause', 'job-resume', 'job-finalize'):
+        refuse(d, ['job not found'], command, {'id': 'ghost'})
 
 
 @test('block jobs that do not exist are DeviceNotActive')

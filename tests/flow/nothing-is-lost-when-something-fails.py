@@ -184,9 +184,11 @@ def _(t):
         raise Skip('a file system of six MiB needs the right to mount one')
     try:
         p = Pair(t, dst=t.image('room/dst.img', SIZE))
-        w = p.write_away_from_bad(survive=True)
         p.backup(**{'on-target-error': 'enospc'})
         p.error_event('write', 'stop')
+        # Here the old bytes are in the target already, so that a guest's write needs no room there.
+        w = t.witness(p.d.uri(), writers=3, area=(0, MIB))
+        w.wait(100)
         subprocess.check_call(['mount', '-o', 'remount,size=64m', room])
         p.d.qmp('block-job-resume', device='j')
         p.d.qmp.job_ok('j')

@@ -157,7 +157,7 @@ def _(t):
     shell = ('LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" --blockdev '
              f'driver=file,node-name=a,filename={t.path("a.img")} '
              f'--chardev socket,id=c,path={qmp},server=on,wait=off --monitor chardev=c '
-             '--nbd-server addr.type=fd,addr.str=3 --export type=nbd,id=e,node-name=a,name=disk')
+             '--export type=nbd,id=e,node-name=a,name=disk')
     p = subprocess.Popen(['/bin/sh', '-c', shell, DAEMON], pass_fds=[3] if s.fileno() == 3 else [3],
                          preexec_fn=hand_over, stdin=subprocess.DEVNULL)
     try:

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The same lines to qblk-storage-daemon and qemu-storage-daemon: the replies must say the same.
 
-usage: qmp-beside-qemu.py [--verbose] QBLK [QEMU]
+usage: qmp-replies-are-those-of-qemu.py [--verbose] [QBLK [QEMU]]
+
+Without QBLK it is QBLK_DAEMON, or build/qblk-storage-daemon.
 
 Compared are the members of each reply, with numbers of versions and made-up names left out. Where the
 two differ on purpose the case names both answers. Prints TAP; without a qemu-storage-daemon it skips.
@@ -293,7 +295,8 @@ def compare(name, lines, qblk, qemu, verbose):
 
 def main():
     args = [a for a in sys.argv[1:] if a != '--verbose']
-    qblk = os.path.abspath(args[0])
+    qblk = os.path.abspath(args[0] if args else
+                           os.environ.get('QBLK_DAEMON', 'build/qblk-storage-daemon'))
     qemu = shutil.which(args[1] if len(args) > 1 else 'qemu-storage-daemon')
     if not qemu:
         print('1..0 # SKIP no qemu-storage-daemon')

@@ -150,10 +150,16 @@ static uint64_t shared_with_outside(const BlockDriverState *bs, uint64_t perm, u
                                     : shared;
 }
 
-/* F6: what other processes may do.  Users in this process agree on more among themselves. */
+/*
+ * F6: what other processes may do while somebody uses the node.  Users in this process agree on more
+ * among themselves, through the graph.
+ */
 static uint64_t shared_outside(BlockDriverState *bs, uint64_t perm, uint64_t shared)
 {
-    return perm && !bs->force_share ? shared & ~(uint64_t)BLK_PERM_RESIZE : shared;
+    if (!perm || bs->force_share) {
+        return shared;
+    }
+    return shared & (BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE_UNCHANGED);
 }
 
 /* L1 of block/open/image-lock.c: locks for the old and the new use together, then the question. */
