@@ -192,7 +192,7 @@ static int coroutine_fn execute(NbdRequest *req)
     case NBD_CMD_BLOCK_STATUS:
         return nbd_co_block_status(req);
     default:
-        return -EINVAL; /* NBD_CMD_DISC with a payload; anything else was refused by the check */
+        g_assert_not_reached(); /* the check refused it (N1) */
     }
 }
 

@@ -389,6 +389,43 @@ static void coroutine_fn a_comb_of_holes_is_bounded(void *opaque)
     bench_free(&bench);
 }
 
+/* N2: half sent large writes may fill the shared memory, and ordinary requests do not notice. */
+static void coroutine_fn memory_is_bounded_and_ordinary_requests_pass(void *opaque)
+{
+    enum { HOGS = 18 }; /* of 30 MiB beyond the reserve each; 512 MiB hold 17 */
+    Bench bench = bench_new();
+    Peer hogs[HOGS], peer = peer_open(bench.path, "disk", NBD_MODE_SIMPLE);
+    g_autofree uint8_t *big = g_malloc0(NBD_MAX_BUFFER_SIZE);
+    Chunk chunk;
+
+    for (int i = 0; i < HOGS; i++) {
+        hogs[i] = peer_open(bench.path, "disk", NBD_MODE_SIMPLE);
+        peer_request(&hogs[i], NBD_CMD_WRITE, 0, 1, 0, NBD_MAX_BUFFER_SIZE, NULL);
+        peer_send(&hogs[i], big, 4096);
+        bench_turns(20);
+    }
+    g_assert_cmpuint(peer_do(&peer, NBD_CMD_WRITE, 0, 0, MiB, big), ==, 0);
+    peer_request(&peer, NBD_CMD_READ, 0, 2, 0, NBD_MAX_BUFFER_SIZE, NULL);
+    bench_turns(100);
+    g_assert_cmpuint(bench.ram->reads, ==, 0);
+    peer_close(&hogs[0]); /* the last hog has waited longer */
+    bench_turns(100);
+    g_assert_cmpuint(bench.ram->reads, ==, 0);
+    peer_close(&hogs[1]);
+    chunk = peer_chunk(&peer, NBD_MAX_BUFFER_SIZE);
+    g_assert_cmpuint(chunk.error, ==, 0);
+    g_free(chunk.data);
+    for (int i = 2; i < HOGS; i++) {
+        peer_close(&hogs[i]);
+    }
+    /* All of it came back. */
+    for (int i = 0; i < 2 * HOGS; i++) {
+        g_assert_cmpuint(peer_do(&peer, NBD_CMD_READ, 0, 0, NBD_MAX_BUFFER_SIZE, NULL), ==, 0);
+    }
+    peer_close(&peer);
+    bench_free(&bench);
+}
+
 int main(int argc, char **argv)
 {
     int r;
@@ -407,6 +444,7 @@ int main(int argc, char **argv)
     TEST("server", block_status_tells_holes_and_dirty_parts);
     TEST("server", holes_of_long_reads_are_not_sent);
     TEST("server", a_comb_of_holes_is_bounded);
+    TEST("server", memory_is_bounded_and_ordinary_requests_pass);
     r = g_test_run();
     aio_cleanup();
     return r;
