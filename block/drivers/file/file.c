@@ -25,8 +25,9 @@
  * F4  An aio engine that was asked for is used or refused with the reason, never replaced.
  * F5  The locks hang on the first descriptor (lock_fd) for the life of the node, so a reopen neither
  *     drops them nor meets its own.
- * F6  While anybody uses the node, no other process may resize the file (unless force-share was asked
- *     for): image tools empty a file before they write it, and take the resize lock for that alone.
+ * F6  While anybody uses the node, no other process may write or resize the file (H3): two writers mix
+ *     their disks, and image tools empty a file before they write it.  What the users share among
+ *     themselves ends at this process.  force-share=on shares all, locking=off asks nobody.
  */
 #include "block/drivers/drivers.h"
 #include "block/drivers/file/file-int.h"

@@ -61,48 +61,70 @@ static void coroutine_fn what_is_no_file_is_refused_by_name(void)
         "aio-max-batch", "{\"driver\":\"file\",\"filename\":\"%s\",\"aio-max-batch\":4}", image);
 }
 
+/* A second node on the file stands for another process: its locks are of another open description. */
+static void coroutine_fn expect_no_lock(BdrvChild *user, uint64_t perm, const char *message)
+{
+    Error *err = NULL;
+
+    g_assert_cmpint(bdrv_child_try_set_perm(user, perm, BLK_PERM_ALL, &err), <, 0);
+    g_assert_cmpstr(error_get_pretty(err), ==, message);
+    g_assert_nonnull(strstr(error_get_hint(err), "Is another process using the image ["));
+    error_free(err);
+}
+
+/* F6 */
 static void coroutine_fn a_second_writer_is_refused_and_told_of(void)
 {
     BlockDriverState *bs, *other;
-    BdrvChild *user, *reader;
-    Error *err = NULL;
-    int ret;
+    BdrvChild *user, *second;
 
     make_image(1 * MiB);
     bs = open_image("");
     user = block_test_user(bs, RW);
-    /* A user in another open description, as another process would be. */
-    other =
-        block_test_co_open("{\"driver\":\"file\",\"read-only\":true,\"filename\":\"%s\"}", image);
-    reader = block_test_user(other, BLK_PERM_CONSISTENT_READ);
-    /* Both share everything so far.  Now the reader objects to writers. */
-    ret = bdrv_child_try_set_perm(reader, BLK_PERM_CONSISTENT_READ,
-                                  BLK_PERM_ALL & ~(uint64_t)BLK_PERM_WRITE, &err);
-    g_assert_cmpint(ret, <, 0);
-    g_assert_cmpstr(error_get_pretty(err), ==, "Failed to get shared \"write\" lock");
-    g_assert_nonnull(strstr(error_get_hint(err), "Is another process using the image ["));
-    error_free(err);
-    err = NULL;
-    /* The refusal left no lock behind. */
-    g_assert_cmpint(
-        bdrv_child_try_set_perm(user, RW | BLK_PERM_WRITE_UNCHANGED, BLK_PERM_ALL, NULL), ==, 0);
-    /* F6: nobody cuts a file that another uses, whatever they share otherwise. */
-    g_assert_cmpint(bdrv_child_try_set_perm(user, RW | BLK_PERM_RESIZE, BLK_PERM_ALL, &err), <, 0);
-    g_assert_cmpstr(error_get_pretty(err), ==, "Failed to get \"resize\" lock");
-    error_free(err);
-    err = NULL;
-    g_assert_cmpint(bdrv_child_try_set_perm(user, 0, BLK_PERM_ALL, NULL), ==, 0);
-    /* The writer is gone: the reader may keep writers out, and then the writer is refused. */
-    g_assert_cmpint(bdrv_child_try_set_perm(reader, BLK_PERM_CONSISTENT_READ,
-                                            BLK_PERM_ALL & ~(uint64_t)BLK_PERM_WRITE, &error_abort),
+    other = block_test_co_open("{\"driver\":\"file\",\"filename\":\"%s\"}", image);
+    second = block_test_user(other, 0);
+    expect_no_lock(second, RW, "Failed to get \"write\" lock");
+    expect_no_lock(second, BLK_PERM_CONSISTENT_READ, "Failed to get shared \"write\" lock");
+    /* The refusals left no lock behind. */
+    g_assert_cmpint(bdrv_child_try_set_perm(user, RW | BLK_PERM_RESIZE, BLK_PERM_ALL, &error_abort),
                     ==, 0);
-    g_assert_cmpint(bdrv_child_try_set_perm(user, RW, BLK_PERM_ALL, &err), <, 0);
-    g_assert_cmpstr(error_get_pretty(err), ==, "Failed to get \"write\" lock");
-    error_free(err);
-    block_test_co_user_free(reader);
+    /* Two readers go together, and neither may begin to write. */
+    g_assert_cmpint(
+        bdrv_child_try_set_perm(user, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL, &error_abort), ==, 0);
+    g_assert_cmpint(
+        bdrv_child_try_set_perm(second, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL, &error_abort), ==,
+        0);
+    expect_no_lock(user, RW, "Failed to get \"write\" lock");
+    expect_no_lock(second, BLK_PERM_RESIZE, "Failed to get \"resize\" lock");
+    /* Who stops using the file leaves it to the other, after a refusal too. */
+    expect_no_lock(user, RW, "Failed to get \"write\" lock");
+    g_assert_cmpint(bdrv_child_try_set_perm(user, 0, BLK_PERM_ALL, &error_abort), ==, 0);
+    g_assert_cmpint(
+        bdrv_child_try_set_perm(second, RW | BLK_PERM_RESIZE, BLK_PERM_ALL, &error_abort), ==, 0);
+    block_test_co_user_free(second);
     bdrv_co_unref(other);
     g_assert_cmpint(bdrv_child_try_set_perm(user, RW, BLK_PERM_ALL, &error_abort), ==, 0);
     block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+}
+
+static void coroutine_fn force_share_reads_beside_a_writer(void)
+{
+    BlockDriverState *bs, *other;
+    BdrvChild *user, *second;
+
+    make_image(1 * MiB);
+    bs = open_image("");
+    user = block_test_user(bs, RW);
+    other = block_test_co_open("{\"driver\":\"file\",\"filename\":\"%s\",\"read-only\":true,"
+                               "\"force-share\":true}",
+                               image);
+    second = block_test_user(other, BLK_PERM_CONSISTENT_READ);
+    block_test_co_fill(user, 0, 512, 5);
+    block_test_co_expect(second, 0, 512, 5);
+    block_test_co_user_free(second);
+    block_test_co_user_free(user);
+    bdrv_co_unref(other);
     bdrv_co_unref(bs);
 }
 
@@ -202,8 +224,6 @@ static void coroutine_fn holes_are_seen_and_follow_writes(void)
     make_image(8 * MiB);
     bs = open_image("");
     user = block_test_user(bs, RW);
-    g_assert_cmpint(bdrv_child_try_set_perm(user, RW, BLK_PERM_CONSISTENT_READ, &error_abort), ==,
-                    0);
     g_assert_cmpint(bdrv_co_is_zero_fast(bs, 0, 8 * MiB), ==, 1);
     block_test_co_fill(user, 4 * MiB, 64 * KiB, 1);
     ret = bdrv_co_block_status(bs, 0, 8 * MiB, &pnum, NULL, NULL);
@@ -284,7 +304,7 @@ static void coroutine_fn an_image_in_use_is_not_emptied_by_create(void)
     user = block_test_user(bs, RW);
     block_test_co_fill(user, 0, 4096, 9);
     g_assert_cmpint(bdrv_co_create_image("file", &args, &err), <, 0);
-    g_assert_cmpstr(error_get_pretty(err), ==, "Failed to get \"resize\" lock");
+    g_assert_cmpstr(error_get_pretty(err), ==, "Failed to get \"write\" lock");
     error_free(err);
     err = NULL;
     block_test_co_expect(user, 0, 4096, 9);
@@ -404,6 +424,7 @@ static void add(void)
 #define ADD(sentence, function) block_test_add("/file/" sentence, function)
     ADD("what is no file is refused by name", what_is_no_file_is_refused_by_name);
     ADD("a second writer is refused and told of", a_second_writer_is_refused_and_told_of);
+    ADD("force-share reads beside a writer", force_share_reads_beside_a_writer);
     ADD("locking=off takes no locks", locks_off_takes_no_locks);
     if (direct_works()) {
         ADD("locks outlive a reopen", locks_outlive_a_reopen);
