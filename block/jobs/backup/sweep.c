@@ -252,6 +252,10 @@ static int coroutine_fn handle_failure(BackupBlockJob *job, int ret, bool error_
     job->sweep_ret = 0;
     if (action == BLOCK_ERROR_ACTION_IGNORE) {
         job_sleep_ns(&job->common.job, BACKUP_RETRY_NS);
+    } else {
+        /* Stopped: a piece that was begun now would fail again, and stop the job once more when the
+         * user has made room and resumes it. */
+        pause_point(job);
     }
     return 0;
 }
