@@ -134,9 +134,12 @@ static BlockDriverState *backup_target_backing(const BackupAction *a)
     }
 }
 
-static const char *backup_driver_name(BlockDriverState *bs)
+/* The format of what @bs shows; a node of a protocol shows its bytes as they are. */
+static const char *backup_format_name(BlockDriverState *bs)
 {
-    return bdrv_skip_filters(bs)->drv->format_name;
+    const BlockDriver *drv = bdrv_skip_filters(bs)->drv;
+
+    return drv->is_protocol ? "raw" : drv->format_name;
 }
 
 static int coroutine_fn backup_create_target(BackupAction *a, const DriveBackup *arg,
@@ -165,7 +168,7 @@ static int coroutine_fn backup_create_target(BackupAction *a, const DriveBackup 
             return -ENOTSUP;
         }
         create.backing_file = bdrv_skip_filters(backing)->filename;
-        create.backing_format = backup_driver_name(backing);
+        create.backing_format = backup_format_name(backing);
     }
     if (backup_check_target_unused(arg->target, errp) < 0) {
         return -EBUSY;
@@ -206,7 +209,7 @@ static int coroutine_fn drive_backup_open(TxnAction *action, Error **errp)
         a->sync = MIRROR_SYNC_MODE_FULL;
     }
     if (create) {
-        format = format ? format : backup_driver_name(a->source);
+        format = format ? format : backup_format_name(a->source);
         r = backup_create_target(a, arg, format, errp);
     }
     if (r == 0) {

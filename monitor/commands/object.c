@@ -11,6 +11,7 @@
 
 #include "aio/iothread.h"
 #include "block/filters/throttle-group.h"
+#include "block/graph/graph.h"
 #include "object/object.h"
 #include "qapi/qapi-commands-control.h"
 #include "qapi/qapi-commands-qom.h"
@@ -27,7 +28,42 @@ static void iothread_object_finalise(UserObject *object)
     iothread_destroy(object_instance(object));
 }
 
-static const UserObjectOps iothread_object_ops = {.finalise = iothread_object_finalise};
+static BlockDriverState *iothread_first_node(const UserObject *object)
+{
+    AioContext *ctx = iothread_get_aio_context(object_instance(object));
+
+    for (BlockDriverState *bs = bdrv_next_node(NULL); bs; bs = bdrv_next_node(bs)) {
+        if (bdrv_get_aio_context(bs) == ctx) {
+            return bs;
+        }
+    }
+    return NULL;
+}
+
+/* A thread must not go while nodes live in it. */
+static bool iothread_object_can_be_deleted(const UserObject *object)
+{
+    return !iothread_first_node(object);
+}
+
+static const UserObjectOps iothread_object_ops = {
+    .can_be_deleted = iothread_object_can_be_deleted,
+    .finalise = iothread_object_finalise,
+};
+
+/* Nodes stay where an export had taken them: bring them home, unless somebody needs them there. */
+static int coroutine_fn iothread_object_empty(UserObject *object, Error **errp)
+{
+    BlockDriverState *bs;
+    int r = 0;
+
+    while (r == 0 && (bs = iothread_first_node(object)) != NULL) {
+        bdrv_ref(bs);
+        r = bdrv_co_try_change_aio_context(bs, qemu_get_aio_context(), errp);
+        bdrv_co_unref(bs);
+    }
+    return r;
+}
 
 /* Event loops here never poll in a busy loop, and batch as the ring allows: other wishes are refused. */
 static int iothread_check(const IothreadProperties *props, Error **errp)
@@ -90,6 +126,16 @@ void coroutine_fn qmp_object_add(ObjectOptions *arg, Error **errp)
 
 void coroutine_fn qmp_object_del(const char *id, Error **errp)
 {
+    UserObject *object = object_lookup(id);
+
+    if (object && !strcmp(object_type(object), "iothread") && object_users(object) == 0) {
+        object_ref(object); /* nobody else deletes it while we wait */
+        if (iothread_object_empty(object, errp) < 0) {
+            object_unref(object);
+            return;
+        }
+        object_unref(object);
+    }
     object_unref_by_id(id, errp);
 }
 

@@ -185,8 +185,6 @@ SESSIONS = {
         '{"execute": "object-add", "arguments": {"qom-type": "throttle-group", "id": "1t"}}',
         '{"execute": "object-add", "arguments": {"qom-type": "nope", "id": "x"}}',
         '{"execute": "object-add", "arguments": {"qom-type": "throttle-group", "id": "g", '
-        '"limits": {"iops-total": -1}}}',
-        '{"execute": "object-add", "arguments": {"qom-type": "throttle-group", "id": "g", '
         '"limits": {"iops-total": 1, "iops-read": 1}}}',
         '{"execute": "object-del", "arguments": {"id": "nope"}}',
         '{"execute": "object-del", "arguments": {"id": "t"}}',
