@@ -108,7 +108,7 @@ BlockErrorAction block_job_error_action(BlockJob *bjob, BlockdevOnError on_err, 
     e->action = action;
     job_call_in_main(job, send_error_event, e);
     if (action == BLOCK_ERROR_ACTION_STOP) {
-        job_wake(job); /* when it was not the job's coroutine that saw the error */
+        job_kick(job); /* when it was not the job's coroutine that saw the error */
     }
     return action;
 }

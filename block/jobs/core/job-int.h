@@ -32,8 +32,12 @@ void job_dismiss(Job *job);
 /* run.c.  Coroutine of the job: go to the main context, deliver the mail; and back. */
 void coroutine_fn job_go_main(Job *job);
 void coroutine_fn job_go_home(Job *job);
-/* Main thread: something that a sleep or a pause looks at has changed. */
+/* Main thread.  A pause began or ended: the coroutine looks, and sleeps on if that was all. */
+void job_look_again(Job *job);
+/* Main thread.  More has changed, and no sleep shall outlast it; also for a job in its pause. */
 void job_nudge(Job *job);
+/* End this sleep if there is one, nothing more.  Main thread or home. */
+void job_kick(Job *job);
 void job_deliver_mail(Job *job);
 
 /* txn.c */

@@ -120,7 +120,6 @@ void coroutine_fn job_pause_point(Job *job)
             qemu_co_queue_wait(&job->pause_queue, NULL);
         }
         job->paused = false;
-        __atomic_store_n(&job->woken, false, __ATOMIC_SEQ_CST); /* it looks at everything now */
         set_busy(job, true);
         job_set_status(job, ready ? JOB_STATUS_READY : JOB_STATUS_RUNNING);
     }
@@ -128,70 +127,86 @@ void coroutine_fn job_pause_point(Job *job)
 }
 
 /* JC9: in the home, where the coroutine is either asleep or not running at all. */
-static void wake_at_home(Job *job)
-{
-    if (__atomic_load_n(&job->woken, __ATOMIC_SEQ_CST)) { /* else it did not even fall asleep */
-        qemu_co_sleep_wake(&job->sleep);
-    }
-}
-
-static void wake_bh(void *opaque)
+static void kick_bh(void *opaque)
 {
     Job *job = opaque;
 
     if (in_aio_context(job_home(job))) {
-        wake_at_home(job);
+        qemu_co_sleep_wake(&job->sleep);
     } else {
-        job_wake(job); /* the home has changed */
+        job_kick(job); /* the home has changed */
     }
     __atomic_fetch_sub(&job->wakes, 1, __ATOMIC_SEQ_CST);
     bdrv_drain_kick();
     job_unref(job);
 }
 
-void job_wake(Job *job)
+void job_kick(Job *job)
 {
     AioContext *home = job_home(job);
 
-    __atomic_store_n(&job->woken, true, __ATOMIC_SEQ_CST);
     if (in_aio_context(home)) {
-        wake_at_home(job);
+        qemu_co_sleep_wake(&job->sleep);
         return;
     }
     job_ref(job);
     __atomic_fetch_add(&job->wakes, 1, __ATOMIC_SEQ_CST);
-    aio_bh_schedule_oneshot(home, wake_bh, job);
+    aio_bh_schedule_oneshot(home, kick_bh, job);
 }
 
-void job_nudge(Job *job)
+void job_wake(Job *job)
+{
+    __atomic_store_n(&job->woken, true, __ATOMIC_SEQ_CST);
+    job_kick(job);
+}
+
+void job_look_again(Job *job)
 {
     if (job->paused) {
         qemu_co_queue_restart_all(&job->pause_queue);
     } else if (job->co && !job->deferred_to_main_loop) {
-        job_wake(job);
+        job_kick(job);
     }
 }
 
-/* A wake that came while the job was awake counts for the sleep that it wanted to end. */
-static void coroutine_fn sleep_or_yield(Job *job, int64_t ns)
+void job_nudge(Job *job)
+{
+    __atomic_store_n(&job->woken, true, __ATOMIC_SEQ_CST);
+    job_look_again(job);
+}
+
+static bool was_woken(Job *job)
+{
+    return __atomic_exchange_n(&job->woken, false, __ATOMIC_SEQ_CST);
+}
+
+static void coroutine_fn sleep_once(Job *job, int64_t ns)
 {
     trace_job_sleep(job_name(job), ns);
-    if (!__atomic_exchange_n(&job->woken, false, __ATOMIC_SEQ_CST)) {
-        set_busy(job, false);
-        qemu_co_sleep_ns_wakeable(&job->sleep, ns);
-        set_busy(job, true);
-        __atomic_store_n(&job->woken, false, __ATOMIC_SEQ_CST);
-    }
+    set_busy(job, false);
+    qemu_co_sleep_ns_wakeable(&job->sleep, ns);
+    set_busy(job, true);
 }
 
+/*
+ * A pause does not shorten the sleep: a job that keeps to a speed must not gain a step with each drain.
+ * A wake that came while the job was awake counts for the sleep that it wanted to end.
+ */
 void coroutine_fn job_sleep_ns(Job *job, int64_t ns)
 {
+    int64_t deadline = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + ns;
+
     assert(ns >= 0);
-    if (job_is_cancelled(job)) {
-        return;
-    }
-    if (!job_should_pause(job)) {
-        sleep_or_yield(job, ns);
+    while (!job_is_cancelled(job) && !was_woken(job)) {
+        int64_t rest = deadline - qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+
+        if (job_should_pause(job)) {
+            job_pause_point(job);
+        } else if (rest > 0) {
+            sleep_once(job, rest);
+        } else {
+            return;
+        }
     }
     job_pause_point(job);
 }
@@ -201,15 +216,19 @@ void coroutine_fn job_yield(Job *job)
     if (job_is_cancelled(job)) {
         return;
     }
-    if (!job_should_pause(job)) {
-        sleep_or_yield(job, -1);
+    if (!job_should_pause(job) && !was_woken(job)) {
+        sleep_once(job, -1);
+        was_woken(job);
     }
     job_pause_point(job);
 }
 
 void coroutine_fn job_yield_no_pause(Job *job)
 {
-    sleep_or_yield(job, -1);
+    if (!was_woken(job)) {
+        sleep_once(job, -1);
+        was_woken(job);
+    }
 }
 
 bool job_is_cancelled(Job *job)

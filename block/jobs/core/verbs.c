@@ -14,7 +14,7 @@
 void job_pause(Job *job)
 {
     __atomic_fetch_add(&job->pause_count, 1, __ATOMIC_SEQ_CST);
-    job_nudge(job);
+    job_look_again(job);
 }
 
 void job_resume(Job *job)
@@ -22,7 +22,7 @@ void job_resume(Job *job)
     int old = __atomic_fetch_sub(&job->pause_count, 1, __ATOMIC_SEQ_CST);
 
     assert(old > 0);
-    job_nudge(job);
+    job_look_again(job);
 }
 
 bool job_user_paused(Job *job)

@@ -93,7 +93,7 @@ struct Job {
     bool user_paused;
     bool cancelled, force_cancel;
     bool busy; /* the coroutine is running or waiting for its own I/O, not in a pause or sleep */
-    bool woken; /* by job_wake(), since the last sleep or pause */
+    bool woken; /* by job_wake(), and no sleep has ended for it yet */
     int wakes;  /* bottom halves on their way to the coroutine */
     int64_t progress_current, progress_total;
 
@@ -127,7 +127,10 @@ Job *job_next(Job *job);
 /* Job's coroutine. */
 /* Stops here while somebody wants the job paused. */
 void coroutine_fn job_pause_point(Job *job);
-/* Sleep, unless cancelled; wakes early on cancel, pause, resume or job_wake().  Then a pause point. */
+/*
+ * Sleep, unless cancelled; ended early by cancel, a change of speed, job_wake().  A pause is obeyed at once,
+ * and the rest is slept after it.  Then a pause point.
+ */
 void coroutine_fn job_sleep_ns(Job *job, int64_t ns);
 /* Until somebody calls job_wake() (or cancels, or pauses: then a pause point and it returns). */
 void coroutine_fn job_yield(Job *job);

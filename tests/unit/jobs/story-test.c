@@ -353,6 +353,25 @@ static void coroutine_fn a_new_speed_counts_at_once(void)
     expect_diary("j created|j null");
 }
 
+static void coroutine_fn a_pause_does_not_shorten_the_sleep_that_keeps_a_speed(void)
+{
+    FakeJob *f = fake_new("j", bs, NULL, 10, JOB_DEFAULT);
+
+    f->sleep_ns = 1000 * MS;
+    job_start(&f->common.job);
+    for (int i = 0; i < 20; i++) {
+        bdrv_co_drained_begin(bs);
+        test_settle();
+        bdrv_co_drained_end(bs);
+        test_pass_ms(10);
+    }
+    g_assert_cmpint(f->common.job.progress_current, ==, 0);
+    test_pass_ms(1000);
+    g_assert_cmpint(f->common.job.progress_current, ==, 1);
+    job_co_cancel_sync(&f->common.job, true);
+    g_string_truncate(diary, 0);
+}
+
 static void coroutine_fn ids_are_checked(void)
 {
     const char *bad[] = {"", "1", "a b", "\xc3\xa4", "a/b", "-a", NULL};
@@ -478,6 +497,7 @@ int main(int argc, char **argv)
     TEST(jobs_of_a_transaction_end_badly_together);
     TEST(an_io_error_follows_the_policy);
     TEST(a_new_speed_counts_at_once);
+    TEST(a_pause_does_not_shorten_the_sleep_that_keeps_a_speed);
     TEST(ids_are_checked);
     TEST(nodes_are_held_and_blocked_until_the_event_of_the_end);
     TEST(a_rate_and_an_estimate_are_told);
