@@ -44,7 +44,7 @@ int coroutine_fn bdrv_aligned_preadv(BlockDriverState *bs, int64_t offset, int64
     for (done = 0; done < inside; done += piece) {
         piece = MIN(inside - done, max);
         ret = driver_preadv(bs, offset + done, piece, qiov, qiov_offset + done,
-                            flags & BDRV_REQ_PREFETCH);
+                            flags & (BDRV_REQ_PREFETCH | BDRV_REQ_NO_SERIALISING));
         if (ret < 0) {
             return ret;
         }
@@ -94,6 +94,9 @@ int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t b
     ret = bdrv_check_range(offset, bytes);
     if (ret < 0 || bytes == 0) {
         return ret;
+    }
+    if (child->role & BDRV_CHILD_COW) { /* T5 */
+        flags |= BDRV_REQ_NO_SERIALISING;
     }
     bdrv_inc_in_flight(bs);
     if (bdrv_pad(bs, qiov, qiov_offset, &offset, &bytes, &pad)) {

@@ -14,6 +14,8 @@
  *     that came to wait first is the one that is woken last, and no circle forms.
  * T4  Requests of one node are tracked in its home AioContext.  A node that is read-only has none
  *     to wait for and is entered from anywhere: its reads are not tracked.
+ * T5  A read through a backing edge does not wait.  An overlay may be the target to which the old
+ *     contents of a serialising write are being copied; its own copy-on-write would wait for that write.
  */
 #include <inttypes.h>
 #include "block/io/internal.h"

@@ -117,7 +117,7 @@ BlockDriverState *coroutine_fn bdrv_open_node(const BlockdevOptions *opts, const
         give_up(bs);
         return NULL;
     }
-    bs->options = qapi_clone_BlockdevOptions(opts);
+    bs->options = QAPI_CLONE(BlockdevOptions, opts);
     if (learn_about(bs, errp) < 0 || bdrv_refresh_perms(bs, errp) < 0) {
         bdrv_co_unref(bs);
         return NULL;

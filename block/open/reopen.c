@@ -153,7 +153,7 @@ static void coroutine_fn finish_all(ReopenOne *all, size_t n, bool commit)
         }
         bs->drv->life->reopen_commit(bs, all[i].state);
         qapi_free_BlockdevOptions(bs->options);
-        bs->options = qapi_clone_BlockdevOptions(all[i].opts);
+        bs->options = QAPI_CLONE(BlockdevOptions, all[i].opts);
         bdrv_refresh_limits(bs);
         bdrv_co_refresh_total(bs);
     }

@@ -265,6 +265,15 @@ bool block_test_done(const BlockTestRequest *req)
     return req->done;
 }
 
+int coroutine_fn block_test_co_join_read(BlockTestRequest *req, void *buf, size_t bytes)
+{
+    while (!req->done) {
+        qemu_co_queue_wait(&req->waiters, NULL);
+    }
+    memcpy(buf, req->buf, bytes);
+    return block_test_co_join(req);
+}
+
 int coroutine_fn block_test_co_join(BlockTestRequest *req)
 {
     int ret;

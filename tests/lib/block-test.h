@@ -58,6 +58,8 @@ BlockTestRequest *coroutine_fn block_test_co_start(BdrvChild *user, BlockTestOp 
 bool block_test_done(const BlockTestRequest *req);
 /* Wait for its end; its result. */
 int coroutine_fn block_test_co_join(BlockTestRequest *req);
+/* The same for a read, with the first @bytes of what it read. */
+int coroutine_fn block_test_co_join_read(BlockTestRequest *req, void *buf, size_t bytes);
 
 /* Let everything that is ready run; nothing waits for time. */
 void coroutine_fn block_test_co_settle(void);

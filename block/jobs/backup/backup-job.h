@@ -39,9 +39,7 @@ typedef struct BackupBlockJob {
     BlockJob common;
 
     /* Fixed once started. */
-    BdrvChild *source;           /* owned by the job */
-    BlockDriverState *source_bs; /* one reference, until the target's edge is gone */
-    BdrvChild *target;           /* owned by this struct; see target_child_class */
+    BdrvChild *source, *target; /* owned by the job */
     MirrorSyncMode sync_mode;
     BitmapSyncMode bitmap_mode;
     BdrvDirtyBitmap *sync_bitmap; /* busy while we run; NULL: none */
@@ -58,6 +56,8 @@ typedef struct BackupBlockJob {
     CoRwlock flush_rwlock; /* read: a before-write copy is running; write: wait for all of them */
     HBitmap *done_bitmap;  /* one bit a cluster: copied, or not wanted */
     QLIST_HEAD(, CowRequest) inflight_reqs;
+    int cow_running; /* atomic: before-write copies past the gate */
+    CoQueue gate;    /* before-write copies that wait for a quiet target to be let go (B9) */
     CopyPool *cow_pool, *sweep_pool;
     int64_t last_cow_ns;
     int cow_ret; /* first failure of a before-write copy: the instant is lost */
@@ -70,10 +70,6 @@ typedef struct BackupBlockJob {
     bool sweep_error_is_read;
     int64_t sweep_offset;
     int64_t retry_offset; /* where the failed piece began */
-
-    /* Main thread. */
-    bool source_quiesced_by_target;
-    bool polling;
 } BackupBlockJob;
 
 static inline BackupBlockJob *backup_job_of(BlockJob *job)
@@ -85,6 +81,10 @@ static inline BackupBlockJob *backup_job_of(BlockJob *job)
 void cow_init(BackupBlockJob *job);
 void cow_add_notifier(BackupBlockJob *job);
 void cow_remove_notifier(BackupBlockJob *job);
+/* Main thread: a quiesce of the source or the target has begun or ended. */
+void cow_drained_changed(BlockJob *job);
+/* Main thread: is a before-write copy under way?  It makes many requests of the target, with gaps. */
+bool cow_drained_poll(BlockJob *job);
 /* Waits for before-write copies to end; none start after cow_remove_notifier(). */
 void coroutine_fn cow_drain(BackupBlockJob *job);
 /*

@@ -34,6 +34,9 @@
  * B8  Between backup_cow_request_begin() and _end() no write of the guest to the range passes step 1,
  *     copied already or not: whoever reads then sees the old contents only.
  *
+ * B9  While the target is quiesced no before-write copy begins: the guest's write waits.  Unless the
+ *     source is quiesced too: then writes that are in flight must end, and no other can come.
+ *
  * sweep.c has the other end of backup_do_cow(), job.c the life of the job, bitmap.c what an
  * incremental backup keeps.
  */
@@ -132,6 +135,45 @@ static int coroutine_fn copy_clusters(BackupBlockJob *job, CopyPool *pool, int64
     return ret;
 }
 
+/* B9 */
+static bool gate_is_closed(const BackupBlockJob *job)
+{
+    return __atomic_load_n(&job->target->bs->quiesce_counter, __ATOMIC_SEQ_CST) > 0 &&
+           __atomic_load_n(&job->source->bs->quiesce_counter, __ATOMIC_SEQ_CST) == 0;
+}
+
+/* Counted first, looked at after: a quiesce either sees the count or is seen (as D2). */
+static void coroutine_fn pass_gate(BackupBlockJob *job)
+{
+    __atomic_add_fetch(&job->cow_running, 1, __ATOMIC_SEQ_CST);
+    while (gate_is_closed(job)) {
+        if (__atomic_sub_fetch(&job->cow_running, 1, __ATOMIC_SEQ_CST) == 0) {
+            bdrv_drain_kick();
+        }
+        qemu_co_queue_wait(&job->gate, NULL);
+        __atomic_add_fetch(&job->cow_running, 1, __ATOMIC_SEQ_CST);
+    }
+}
+
+bool cow_drained_poll(BlockJob *job)
+{
+    return __atomic_load_n(&backup_job_of(job)->cow_running, __ATOMIC_SEQ_CST) > 0;
+}
+
+static void gate_bh(void *opaque)
+{
+    Job *j = opaque;
+
+    qemu_co_queue_restart_all(&container_of(j, BackupBlockJob, common.job)->gate);
+    job_unref(j);
+}
+
+void cow_drained_changed(BlockJob *job)
+{
+    job_ref(&job->job);
+    aio_bh_schedule_oneshot(job->job.aio_context, gate_bh, &job->job);
+}
+
 int coroutine_fn backup_do_cow(BackupBlockJob *job, int64_t offset, int64_t bytes,
                                bool is_write_notifier, bool *ret_error_is_read)
 {
@@ -142,6 +184,9 @@ int coroutine_fn backup_do_cow(BackupBlockJob *job, int64_t offset, int64_t byte
     int ret = 0;
 
     qemu_co_rwlock_rdlock(&job->flush_rwlock);
+    if (is_write_notifier) {
+        pass_gate(job);
+    }
     trace_backup_do_cow_enter(job, start, offset, bytes);
     cow_wait_for_overlapping(job, start, end); /* B3, B8 */
     cow_request_begin(&req, job, start, end);
@@ -164,6 +209,9 @@ int coroutine_fn backup_do_cow(BackupBlockJob *job, int64_t offset, int64_t byte
         start = run_end;
     }
     cow_request_end(&req);
+    if (is_write_notifier && __atomic_sub_fetch(&job->cow_running, 1, __ATOMIC_SEQ_CST) == 0) {
+        bdrv_drain_kick();
+    }
     trace_backup_do_cow_return(job, offset, bytes, ret);
     qemu_co_rwlock_unlock(&job->flush_rwlock);
     return ret;
@@ -195,6 +243,7 @@ void cow_init(BackupBlockJob *job)
     QLIST_INIT(&job->inflight_reqs);
     qemu_co_rwlock_init(&job->flush_rwlock);
     qemu_co_queue_init(&job->sweep_wait);
+    qemu_co_queue_init(&job->gate);
     job->before_write.notify = before_write_notify;
     job->last_cow_ns = INT64_MIN / 2;
 }

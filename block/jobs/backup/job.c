@@ -13,53 +13,6 @@
 #include "util/osdep.h"
 #include "trace-backup.h"
 
-/*
- * The edge to the target.  Before-write copies go through it as part of guests' writes to the source,
- * so a quiet target needs a quiet source: its quiesce is passed on.
- */
-static char *target_parent_desc(BdrvChild *c)
-{
-    BackupBlockJob *job = c->opaque;
-
-    return g_strdup_printf("block job '%s'", job->common.job.id ? job->common.job.id : "backup");
-}
-
-static void target_drained_begin(BdrvChild *c)
-{
-    BackupBlockJob *job = c->opaque;
-
-    bdrv_quiesce_begin(job->source_bs);
-}
-
-static bool target_drained_poll(BdrvChild *c)
-{
-    BackupBlockJob *job = c->opaque;
-    bool busy;
-
-    if (job->polling) { /* the source is the target's backing file: we came round */
-        return false;
-    }
-    job->polling = true;
-    busy = bdrv_quiesce_poll(job->source_bs);
-    job->polling = false;
-    return busy;
-}
-
-static void target_drained_end(BdrvChild *c)
-{
-    BackupBlockJob *job = c->opaque;
-
-    bdrv_quiesce_end(job->source_bs);
-}
-
-static const BdrvChildClass target_child_class = {
-    .stay_at_node = true,
-    .get_parent_desc = target_parent_desc,
-    .drained_begin = target_drained_begin,
-    .drained_poll = target_drained_poll,
-    .drained_end = target_drained_end,
-};
-
 static int coroutine_fn run_until_cancelled(BackupBlockJob *job)
 {
     while (!job_is_cancelled(&job->common.job) && job->cow_ret == 0) {
@@ -113,17 +66,15 @@ static void coroutine_fn backup_clean(Job *j)
     BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
 
     if (job->notifier_added) { /* never ran */
-        bdrv_co_drained_begin(job->source_bs);
+        BlockDriverState *source = job->source->bs;
+
+        bdrv_co_drained_begin(source);
         cow_remove_notifier(job);
-        bdrv_co_drained_end(job->source_bs);
+        bdrv_co_drained_end(source);
     }
-    /* The source and all blockers first: a blocker must be off the target before that may close. */
     block_job_co_remove_all_bdrv(&job->common);
     job->source = NULL;
-    bdrv_co_root_unref_child(job->target);
     job->target = NULL;
-    bdrv_co_unref(
-        job->source_bs); /* held for the target's edge, which may pass on a quiesce to the last */
 }
 
 static void backup_free(Job *j)
@@ -138,6 +89,8 @@ static void backup_free(Job *j)
 }
 
 static const BlockJobDriver backup_job_driver = {
+    .drained_changed = cow_drained_changed,
+    .drained_poll = cow_drained_poll,
     .job_driver =
         {
             .instance_size = sizeof(BackupBlockJob),
@@ -258,13 +211,9 @@ static int attach_target(BackupBlockJob *job, const BackupJobArgs *args, Error *
         shared |=
             BLK_PERM_WRITE; /* the guest writes the target's backing file, that is the point */
     }
-    job->target = bdrv_root_attach_child(args->target, "target", &target_child_class,
-                                         BDRV_CHILD_DATA, BLK_PERM_WRITE, shared, job, errp);
-    if (!job->target) {
-        return -EPERM;
-    }
-    block_job_block_ops(&job->common, args->target);
-    return 0;
+    job->target =
+        block_job_add_bdrv(&job->common, "target", args->target, BLK_PERM_WRITE, shared, errp);
+    return job->target ? 0 : -EPERM;
 }
 
 static void fill_in(BackupBlockJob *job, const BackupJobArgs *args)
@@ -305,8 +254,6 @@ BlockJob *coroutine_fn backup_co_job_create(const BackupJobArgs *args, Error **e
     }
     job->cluster_size = cluster_size;
     job->source = block_job_source(&job->common);
-    job->source_bs = args->source;
-    bdrv_ref(job->source_bs);
     cow_init(job);
     if (check_perf(args->perf, cluster_size, job, errp) < 0 || attach_target(job, args, errp) < 0) {
         goto fail;

@@ -39,6 +39,9 @@ static void child_job_drained_begin(BdrvChild *c)
     BlockJob *job = c->opaque;
 
     job_pause(&job->job);
+    if (job->driver->drained_changed) {
+        job->driver->drained_changed(job);
+    }
 }
 
 /* JC5 */
@@ -59,6 +62,9 @@ static void child_job_drained_end(BdrvChild *c)
     BlockJob *job = c->opaque;
 
     job_resume(&job->job);
+    if (job->driver->drained_changed) {
+        job->driver->drained_changed(job);
+    }
 }
 
 static void visit_tree(BlockDriverState *bs, GHashTable *seen)

@@ -96,7 +96,11 @@ typedef struct BlockDriverLife {
 
 /* The data path.  Coroutines in the node's home AioContext.  Offsets and lengths in bytes. */
 typedef struct BlockDriverData {
-    /* Aligned to bl.request_alignment, inside the length.  @qiov may be larger: use @qiov_offset. */
+    /*
+     * Aligned to bl.request_alignment, inside the length.  @qiov may be larger: use @qiov_offset.
+     * @flags may hold PREFETCH and NO_SERIALISING; hand them on to children (old contents are read
+     * through a whole chain).
+     */
     int coroutine_fn (*co_preadv)(BlockDriverState *bs, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
                                   size_t qiov_offset, BdrvRequestFlags flags);
     /* Only flags in bs->supported_write_flags arrive. NULL: read-only driver. */

@@ -23,6 +23,8 @@ typedef struct BlockJobDriver {
     void (*query)(BlockJob *job, BlockJobInfo *info);
     /* Is something of the driver's still in flight though the job is paused?  bdrv_drain_kick() after. */
     bool (*drained_poll)(BlockJob *job);
+    /* Main thread: a quiesce of one of the job's nodes has begun or ended.  May be NULL. */
+    void (*drained_changed)(BlockJob *job);
 } BlockJobDriver;
 
 struct BlockJob {

@@ -87,7 +87,7 @@ StoryWriter *coroutine_fn story_writer_new(BdrvChild **users, unsigned n_disks, 
     for (unsigned i = 0; i < n_disks; i++) {
         w->users[i] = users[i];
         w->initial[i] = g_malloc(end - start);
-        test_ram_peek(users[i]->bs, start, w->initial[i], end - start);
+        g_assert_cmpint(bdrv_co_pread(users[i], start, end - start, w->initial[i], 0), ==, 0);
     }
     w->running = true;
     aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(writer_entry, w));
@@ -126,23 +126,21 @@ static void replay(StoryWriter *w, guint from, guint to, uint8_t **state)
     }
 }
 
-guint story_writer_check(StoryWriter *w, BlockDriverState **copies)
+guint story_writer_check_bytes(StoryWriter *w, uint8_t **copies)
 {
     int64_t bytes = w->end - w->start;
-    uint8_t *state[2] = {NULL, NULL}, *copy[2] = {NULL, NULL};
+    uint8_t *state[2] = {NULL, NULL};
     guint k;
     bool found = false;
 
     for (unsigned i = 0; i < w->n_disks; i++) {
         state[i] = g_memdup2(w->initial[i], bytes);
-        copy[i] = g_malloc(bytes);
-        test_ram_peek(copies[i], w->start, copy[i], bytes);
     }
     replay(w, 0, w->lo, state);
     for (k = w->lo; k <= w->hi; k++) {
         found = true;
         for (unsigned i = 0; i < w->n_disks; i++) {
-            found = found && memcmp(state[i], copy[i], bytes) == 0;
+            found = found && memcmp(state[i], copies[i] + w->start, bytes) == 0;
         }
         if (found) {
             break;
@@ -158,9 +156,35 @@ guint story_writer_check(StoryWriter *w, BlockDriverState **copies)
     }
     for (unsigned i = 0; i < w->n_disks; i++) {
         g_free(state[i]);
-        g_free(copy[i]);
     }
     return k;
+}
+
+guint story_writer_check(StoryWriter *w, BlockDriverState **copies)
+{
+    uint8_t *bytes[2] = {NULL, NULL};
+    guint k;
+
+    for (unsigned i = 0; i < w->n_disks; i++) {
+        bytes[i] = g_malloc(w->end);
+        test_ram_peek(copies[i], 0, bytes[i], w->end);
+    }
+    k = story_writer_check_bytes(w, bytes);
+    for (unsigned i = 0; i < w->n_disks; i++) {
+        g_free(bytes[i]);
+    }
+    return k;
+}
+
+uint8_t *coroutine_fn story_co_read_all(BlockDriverState *bs)
+{
+    BdrvChild *user = block_test_user(bs, BLK_PERM_CONSISTENT_READ);
+    int64_t bytes = bdrv_getlength(bs);
+    uint8_t *all = g_malloc(bytes);
+
+    g_assert_cmpint(bdrv_co_pread(user, 0, bytes, all, BDRV_REQ_NO_SERIALISING), ==, 0);
+    block_test_co_user_free(user);
+    return all;
 }
 
 void story_writer_free(StoryWriter *w)

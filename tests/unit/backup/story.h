@@ -41,6 +41,10 @@ void story_writer_after(StoryWriter *w);
 void coroutine_fn story_writer_co_stop(StoryWriter *w);
 /* Fails the test unless the @copies are one instant between lo and hi; returns k. */
 guint story_writer_check(StoryWriter *w, BlockDriverState **copies);
+/* The same with the copies' contents, from the start of the disk. */
+guint story_writer_check_bytes(StoryWriter *w, uint8_t **copies);
+/* What @bs shows, read through its chain as old contents; g_free() it. */
+uint8_t *coroutine_fn story_co_read_all(BlockDriverState *bs);
 void story_writer_free(StoryWriter *w);
 
 /* Start a backup as the monitor does: the source quiesced while the job is made. */
