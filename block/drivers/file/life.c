@@ -140,7 +140,7 @@ static void file_refresh_limits(BlockDriverState *bs)
 }
 
 /*
- * What other processes may do with an image in use.  The users of this node may write it together, for
+ * F6: what other processes may do with an image in use.  The users of this node may write it together, for
  * the io room puts their requests in order; a write from outside passes nobody here, and a backup would
  * no longer be one instant (H3).  force-share=on is the user's word that it does not matter.
  */
@@ -148,18 +148,6 @@ static uint64_t shared_with_outside(const BlockDriverState *bs, uint64_t perm, u
 {
     return perm && !bs->force_share ? shared & ~(uint64_t)(BLK_PERM_WRITE | BLK_PERM_RESIZE)
                                     : shared;
-}
-
-/*
- * F6: what other processes may do while somebody uses the node.  Users in this process agree on more
- * among themselves, through the graph.
- */
-static uint64_t shared_outside(BlockDriverState *bs, uint64_t perm, uint64_t shared)
-{
-    if (!perm || bs->force_share) {
-        return shared;
-    }
-    return shared & (BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE_UNCHANGED);
 }
 
 /* L1 of block/open/image-lock.c: locks for the old and the new use together, then the question. */
@@ -187,7 +175,6 @@ static void file_set_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared)
     FileState *s = bs->opaque;
 
     shared = shared_with_outside(bs, perm, shared);
-    shared = shared_outside(bs, perm, shared);
     s->perm = perm;
     file_status_set_shared(s, shared);
     if (s->use_locks) {
