@@ -90,7 +90,9 @@ static void keep_for_waiting_clients(UserObject *iothread)
     BlockExport *exp;
 
     QLIST_FOREACH (exp, &block_exports, next) {
-        if (exp->ctx == ctx && exp->iothread != iothread) {
+        bool has_clients = exp->refcnt > (exp->user_owned ? 1 : 0);
+
+        if (exp->ctx == ctx && exp->iothread != iothread && has_clients) {
             object_ref(iothread);
             exp->left_iothreads = g_slist_prepend(exp->left_iothreads, iothread);
         }
