@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "aio/aio.h"
+#include "aio/timer.h"
 #include "monitor/monitor.h"
+#include "qapi/qapi-events-block-job.h"
 #include "qapi/qapi-events-run-state.h"
 #include "util/textbuf.h"
 
@@ -70,9 +72,10 @@ static void coroutine_fn make_monitor(void *opaque)
     }
 }
 
-static void fixture_open(Fixture *f, gconstpointer unused)
+static void fixture_open(Fixture *f, gconstpointer virtual_clock)
 {
     aio_init(AIO_ENGINE_AUTO, &error_abort);
+    qemu_clock_set_virtual(virtual_clock != NULL);
     monitor_init();
     monitor_set_commands(commands, G_N_ELEMENTS(commands));
     f->dir = g_dir_make_tmp("qblk-monitor-XXXXXX", NULL);
@@ -91,6 +94,7 @@ static void fixture_close(Fixture *f, gconstpointer unused)
 {
     aio_run_co(end_monitor, NULL);
     chardev_cleanup();
+    qemu_clock_set_virtual(false);
     aio_cleanup();
     g_assert_cmpint(g_access(f->path, F_OK), <, 0); /* removed at the end */
     g_rmdir(f->dir);
@@ -406,6 +410,40 @@ static void test_slow_reader_of_replies(Fixture *f, gconstpointer unused)
     client_close(&c);
 }
 
+static void send_io_error(const char *node, const char *reason)
+{
+    qapi_event_send_block_io_error("", "", node, IO_OPERATION_TYPE_WRITE, BLOCK_ERROR_ACTION_REPORT,
+                                   false, false, reason);
+}
+
+static void expect_io_error(Client *c, const char *reason)
+{
+    g_autofree char *line = client_line(c);
+
+    g_assert_nonnull(strstr(line, reason));
+}
+
+static void test_rate_limit(Fixture *f, gconstpointer unused)
+{
+    int64_t start;
+    Client c;
+
+    client_negotiate(&c, f);
+    start = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    for (int i = 0; i < 100; i++) {
+        g_autofree char *reason = g_strdup_printf("error %d.", i);
+
+        send_io_error("a", reason);
+    }
+    send_io_error("b", "another node.");
+    /* the first at once, that of another node too, the last at the end of the second */
+    expect_io_error(&c, "error 0.");
+    expect_io_error(&c, "another node.");
+    expect_io_error(&c, "error 99.");
+    g_assert_cmpint(qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - start, >=, 1000 * 1000 * 1000);
+    client_close(&c);
+}
+
 static void test_silent_clients(Fixture *f, gconstpointer unused)
 {
     Client silent[80], c;
@@ -469,6 +507,8 @@ int main(int argc, char **argv)
     TEST("commands that yield run one at a time over all clients", test_one_at_a_time);
     TEST("a client that does not read its events is cut off", test_slow_reader_of_events);
     TEST("a client that does not read its replies is not read from", test_slow_reader_of_replies);
+    g_test_add("/monitor/session/errors of one node come once a second, the last of them", Fixture,
+               "virtual clock", fixture_open, test_rate_limit, fixture_close);
     TEST("silent clients do not keep others out", test_silent_clients);
     TEST("a megabyte of random bytes harms nobody", test_megabyte_of_garbage);
     return g_test_run();
