@@ -198,7 +198,4 @@ int64_t nbd_export_size(const NbdExport *exp);
 void nbd_export_attach(NbdExport *exp, NbdClient *client);
 void nbd_export_detach(NbdClient *client);
 
-/* server.c.  Main thread. */
-unsigned nbd_server_handshake_max_seconds(void);
-
 #endif
