@@ -79,7 +79,9 @@ static bool start(const DaemonOptions *opts, Error **errp)
     monitor_commands_init();
     user_object_set_aio_engine(opts->engine);
     daemon_shutdown_watch();
+    nbd_server_hold(true); /* a client that has started us comes before its export is made */
     aio_run_co(make_all, &startup);
+    nbd_server_hold(false);
     if (startup.err && !monitor_shutdown_requested()) {
         error_propagate(errp, startup.err);
         return false;

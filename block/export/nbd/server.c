@@ -41,6 +41,7 @@ static NbdServer *nbd_server;
 static CoQueue nbd_connections_gone = {.entries =
                                            QSIMPLEQ_HEAD_INITIALIZER(nbd_connections_gone.entries)};
 static unsigned nbd_connections;
+static bool nbd_server_held; /* nobody is accepted: see nbd_server_hold() */
 
 bool nbd_server_is_running(void)
 {
@@ -136,9 +137,12 @@ static void accept_retry(void *opaque)
     set_accepting(opaque, true);
 }
 
-/* S1: yes means "as far as the limit allows". */
+/* S1: yes means "as far as the limit allows, unless we are held". */
 static void set_accepting(NbdServer *server, bool accepting)
 {
+    if (nbd_server_held) {
+        accepting = false;
+    }
     if (server->max_connections > 0 && server->n_connections >= server->max_connections) {
         accepting = false;
     }
@@ -146,6 +150,14 @@ static void set_accepting(NbdServer *server, bool accepting)
         server->accepting = accepting;
         aio_set_fd_handler(qemu_get_aio_context(), server->fd, accepting ? accept_ready : NULL,
                            NULL, accepting ? server : NULL);
+    }
+}
+
+void nbd_server_hold(bool held)
+{
+    nbd_server_held = held;
+    if (nbd_server) {
+        set_accepting(nbd_server, true);
     }
 }
 

@@ -16,5 +16,10 @@ int coroutine_fn nbd_server_co_start_fd(int listen_fd, uint32_t handshake_max_se
                                         uint32_t max_connections, Error **errp);
 void coroutine_fn nbd_server_co_stop(void);
 bool nbd_server_is_running(void);
+/*
+ * While held, clients wait in the kernel's queue: a server that is started before its exports are there
+ * would send the first client away.  Affects a server that runs and any that is started later.
+ */
+void nbd_server_hold(bool held);
 
 #endif
