@@ -169,7 +169,7 @@ static int check_nodes(const BackupJobArgs *args, Error **errp)
 static int check_perf(const BackupPerf *perf, int64_t cluster_size, BackupBlockJob *job,
                       Error **errp)
 {
-    job->max_workers = BACKUP_SWEEP_DEPTH;
+    job->max_workers = BACKUP_SWEEP_WORKERS;
     job->max_chunk = BACKUP_CHUNK_BYTES;
     if (perf && perf->has_max_workers) {
         if (perf->max_workers < 1 || perf->max_workers > INT_MAX) {
@@ -194,6 +194,9 @@ static int check_perf(const BackupPerf *perf, int64_t cluster_size, BackupBlockJ
             perf->max_chunk ? MIN(perf->max_chunk, BACKUP_CHUNK_BYTES) : BACKUP_CHUNK_BYTES;
     }
     job->max_chunk = MAX(QEMU_ALIGN_DOWN(job->max_chunk, cluster_size), cluster_size);
+    /* Who says how much to keep in flight gets it. */
+    job->sweep_bytes = perf && perf->has_max_workers ? job->max_workers * job->max_chunk
+                                                     : MAX(BACKUP_SWEEP_BYTES, job->max_chunk);
     return 0;
 }
 

@@ -36,12 +36,27 @@ static bool stop_wanted(BackupBlockJob *job)
     return job_is_cancelled(&job->common.job) || job->cow_ret < 0;
 }
 
-static unsigned depth_now(BackupBlockJob *job)
+static bool guest_is_busy(BackupBlockJob *job)
 {
-    int64_t since = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - job->last_cow_ns;
+    return qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - job->last_cow_ns < BACKUP_BUSY_NS;
+}
 
-    return since < BACKUP_BUSY_NS ? MIN(BACKUP_SWEEP_DEPTH_BUSY, job->max_workers)
-                                  : job->max_workers;
+/* As many clusters as a piece may have now. */
+static int64_t piece_clusters(BackupBlockJob *job)
+{
+    int64_t bytes =
+        guest_is_busy(job) ? MIN(job->max_chunk, BACKUP_CHUNK_BUSY_BYTES) : job->max_chunk;
+
+    return MAX(bytes / job->cluster_size, 1);
+}
+
+/* B6 */
+static bool is_full(BackupBlockJob *job)
+{
+    int64_t bound =
+        guest_is_busy(job) ? MIN(job->sweep_bytes, BACKUP_SWEEP_BUSY_BYTES) : job->sweep_bytes;
+
+    return job->sweep_in_flight >= job->max_workers || job->sweep_in_flight_bytes >= bound;
 }
 
 static void coroutine_fn piece_entry(void *opaque)
@@ -59,6 +74,7 @@ static void coroutine_fn piece_entry(void *opaque)
         job->retry_offset = MIN(job->retry_offset, piece->offset);
     }
     job->sweep_in_flight--;
+    job->sweep_in_flight_bytes -= piece->bytes;
     g_free(piece);
     qemu_co_queue_restart_all(&job->sweep_wait);
 }
@@ -69,6 +85,7 @@ static void start_piece(BackupBlockJob *job, int64_t offset, int64_t bytes)
 
     *piece = (SweepPiece){.job = job, .offset = offset, .bytes = bytes};
     job->sweep_in_flight++;
+    job->sweep_in_flight_bytes += bytes;
     aio_co_enter(job->common.job.aio_context, qemu_coroutine_create(piece_entry, piece));
 }
 
@@ -226,7 +243,7 @@ static int coroutine_fn sweep_step(BackupBlockJob *job, int64_t *ret_paced)
         settle_not_ours(job, start, kind_end);
         break;
     case SWEEP_DATA:
-        kind_end = MIN(kind_end, start + job->max_chunk / job->cluster_size);
+        kind_end = MIN(kind_end, start + piece_clusters(job));
         *ret_paced = MIN(kind_end * job->cluster_size, job->len) - start * job->cluster_size;
         start_piece(job, start * job->cluster_size, *ret_paced);
         break;
@@ -269,8 +286,7 @@ static int coroutine_fn wait_for_turn(BackupBlockJob *job, int64_t delay_ns)
         wait_for_idle(job);
         job_sleep_ns(j, delay_ns);
     }
-    while (job->sweep_in_flight >= (int)depth_now(job) && !stop_wanted(job) &&
-           job->sweep_ret == 0) {
+    while (is_full(job) && !stop_wanted(job) && job->sweep_ret == 0) {
         qemu_co_queue_wait(&job->sweep_wait, NULL);
     }
     pause_point(job);
