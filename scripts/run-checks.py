@@ -151,8 +151,9 @@ def tap_count(log, status):
                 failed += 1
             elif m := re.match(r'1\.\.(\d+)', line):
                 planned = int(m.group(1))
+                skipped += planned == 0
     seen = passed + failed + skipped
-    if (status != 0 and not failed) or (planned is not None and seen < planned and not failed):
+    if not failed and (status != 0 or (planned is not None and seen < planned)):
         failed += 1
     return passed, failed, skipped
 
