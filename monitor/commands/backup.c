@@ -24,7 +24,7 @@ typedef struct BackupAction {
     TxnAction action;                  /* first */
     BlockDriverState *source, *target; /* counted */
     MirrorSyncMode sync;
-    BlockJob *job;
+    BlockJob *job; /* counted: a cancel may end it before we start or abort it */
 } BackupAction;
 
 static int backup_open_source(BackupAction *a, const BackupCommon *arg, Error **errp)
@@ -69,6 +69,9 @@ static void coroutine_fn backup_clean(TxnAction *action)
 {
     BackupAction *a = (BackupAction *)action;
 
+    if (a->job) {
+        job_unref(&a->job->job);
+    }
     if (a->target) {
         bdrv_co_unref(a->target);
     }
@@ -275,7 +278,11 @@ static int coroutine_fn backup_prepare(TxnAction *action, Error **errp)
         return r;
     }
     a->job = backup_co_job_create(&job, errp);
-    return a->job ? 0 : -EINVAL;
+    if (!a->job) {
+        return -EINVAL;
+    }
+    job_ref(&a->job->job);
+    return 0;
 }
 
 static void coroutine_fn backup_abort(TxnAction *action)
@@ -285,7 +292,11 @@ static void coroutine_fn backup_abort(TxnAction *action)
 
 static void coroutine_fn backup_start(TxnAction *action)
 {
-    job_start(&((BackupAction *)action)->job->job);
+    Job *job = &((BackupAction *)action)->job->job;
+
+    if (job->status == JOB_STATUS_CREATED) { /* else another client's command has cancelled it */
+        job_start(job);
+    }
 }
 
 const TxnActionOps txn_drive_backup = {

@@ -119,12 +119,52 @@ static int64_t coroutine_fn choose_cluster_size(BlockDriverState *target, Error 
     return MAX(BACKUP_CLUSTER_SIZE_DEFAULT, info.cluster_size);
 }
 
+/* Into @seen: what a write to @bs may write to.  A backing file is only read. */
+static void gather_written(BlockDriverState *bs, GHashTable *seen)
+{
+    BdrvChild *c;
+
+    if (!g_hash_table_add(seen, bs)) {
+        return;
+    }
+    QLIST_FOREACH (c, &bs->children, next) {
+        if (!(c->role & BDRV_CHILD_COW)) {
+            gather_written(c->bs, seen);
+        }
+    }
+}
+
+/* Would the copy land in what is copied, through filters above one of them or both? */
+static bool write_to_each_other(BlockDriverState *source, BlockDriverState *target)
+{
+    g_autoptr(GHashTable) by_source = g_hash_table_new(NULL, NULL);
+    g_autoptr(GHashTable) by_target = g_hash_table_new(NULL, NULL);
+    GHashTableIter iter;
+    void *bs;
+
+    gather_written(source, by_source);
+    gather_written(target, by_target);
+    g_hash_table_iter_init(&iter, by_target);
+    while (g_hash_table_iter_next(&iter, &bs, NULL)) {
+        if (g_hash_table_contains(by_source, bs)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int check_nodes(const BackupJobArgs *args, Error **errp)
 {
     int64_t source_len, target_len;
 
     if (args->source == args->target) {
         error_setg(errp, "Source and target cannot be the same");
+        return -EINVAL;
+    }
+    if (write_to_each_other(args->source, args->target)) {
+        error_setg(errp, "Source '%s' and target '%s' are views of the same disk",
+                   bdrv_get_device_or_node_name(args->source),
+                   bdrv_get_device_or_node_name(args->target));
         return -EINVAL;
     }
     if (args->compress) {
@@ -228,7 +268,8 @@ static void fill_in(BackupBlockJob *job, const BackupJobArgs *args)
     job->len = bdrv_getlength(args->source);
     job->done_bitmap = hbitmap_alloc(cow_clusters(job), 0);
     job->cow_pool = copy_pool_new(args->source, job->cluster_size, BACKUP_COW_CHUNKS);
-    job->sweep_pool = copy_pool_new(args->source, job->max_chunk, job->max_workers);
+    job->sweep_pool =
+        copy_pool_new(args->source, job->max_chunk, MIN(job->max_workers, BACKUP_SWEEP_CHUNKS_MAX));
     job->copy = (BlockCopy){
         .source = job->source,
         .target = job->target,
