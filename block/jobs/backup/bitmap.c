@@ -69,7 +69,7 @@ void backup_bitmap_init_done(BackupBlockJob *job)
         return;
     }
     hbitmap_set(job->done_bitmap, 0, total);
-    while (bdrv_dirty_bitmap_next_dirty_area(job->sync_bitmap, offset, job->len, job->len, &start,
+    while (bdrv_dirty_bitmap_next_dirty_area(job->sync_bitmap, offset, job->len, INT64_MAX, &start,
                                              &bytes)) {
         int64_t first = start / job->cluster_size;
         int64_t last = DIV_ROUND_UP(start + bytes, job->cluster_size);

@@ -1,0 +1,544 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rules H1, H5 and H6 against everybody at once: several QMP sessions say random things, right, nearly
+right and wrong, while NBD clients read, write and hang up.
+
+    SECONDS=3600 tests/flow/random-commands-do-no-harm.py      as long as that; --nightly: half an hour
+
+What must hold, whatever is said: every command is answered in time and in form, the disk "gold" holds
+what was written to it, no sanitizer speaks, and "quit" ends the daemon soon and without a leak.
+
+Sessions are threads: the seed repeats what each says, not how the sessions interleave.
+"""
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
+import nbd  # noqa: E402
+from qblk import DEADLINE, KIB, MIB, Gone, Qmp  # noqa: E402
+from tap import main, need_qblk, test  # noqa: E402
+
+NIGHTLY = '--nightly' in sys.argv or int(os.environ.get('ROUNDS', '0')) > 1
+SECONDS = float(os.environ.get('SECONDS', '1800' if NIGHTLY else '20'))
+SESSIONS, CLIENTS = 4, 3
+GOLD_SIZE, BLOCK = 4 * MIB, 4 * KIB
+
+NODES = [f'n{i}' for i in range(8)]
+FILES = [f'f{i}' for i in range(5)]
+JOBS = [f'j{i}' for i in range(5)]
+EXPORTS = [f'e{i}' for i in range(4)]
+BITMAPS = [f'b{i}' for i in range(3)]
+GROUPS, IOTHREADS = ['t0', 't1'], ['io0', 'io1']
+# What is no number, no name and no path that anything could want.
+JUNK = [None, True, -1, 0, 1 << 62, 1 << 64, 1.5, '', 'a b', 'ghost', '\u00e9', [], {}, [1], {'a': 1},
+        'x' * 3000]
+POLICIES = ['report', 'ignore', 'stop', 'enospc', 'auto']
+
+
+class Speaker:
+    """Makes commands.  Pure: what it says depends on its seed alone."""
+
+    def __init__(self, seed, directory):
+        self.r = random.Random(seed)
+        self.dir = directory
+
+    def one(self, *of):
+        return self.r.choice(of)
+
+    def maybe(self, chance, **members):
+        return {k.replace('_', '-'): v for k, v in members.items()} if self.r.random() < chance else {}
+
+    def node(self):
+        return self.r.choice(NODES + ['gold', 'gold-file'] * 2)
+
+    def other(self):
+        """A node that may be written to: never the verified disk."""
+        return self.r.choice(NODES)
+
+    def path(self):
+        return os.path.join(self.dir, self.r.choice(FILES))
+
+    def size(self):
+        return self.one(0, 512, 65536, MIB, 4 * MIB, 4 * MIB, 4 * MIB + 512, 12345, 1 << 40)
+
+    def file(self):
+        return {'driver': 'file', 'filename': self.path(), **self.common(),
+                **self.maybe(.2, aio=self.one('threads', 'native', 'io_uring')),
+                **self.maybe(.1, locking=self.one('on', 'off', 'auto'))}
+
+    def common(self):
+        return {**self.maybe(.2, read_only=self.one(True, False)),
+                **self.maybe(.2, auto_read_only=True),
+                **self.maybe(.2, discard=self.one('unmap', 'ignore')),
+                **self.maybe(.1, detect_zeroes=self.one('on', 'off', 'unmap')),
+                **self.maybe(.1, force_share=True),
+                **self.maybe(.1, cache={'direct': self.one(True, False),
+                                        'no-flush': self.one(True, False)})}
+
+    def child(self, depth):
+        return self.other() if self.r.random() < .4 else self.tree(depth + 1)
+
+    def rule(self):
+        return {'event': self.one('none', 'read_aio', 'write_aio', 'cow_read', 'cow_write', 'pwritev'),
+                'errno': self.one(5, 28, 5, 22), **self.maybe(.7, once=True),
+                **self.maybe(.4, sector=self.r.randrange(8192)), **self.maybe(.2, state=2),
+                **self.maybe(.3, immediately=True),
+                **self.maybe(.5, iotype=self.one('read', 'write', 'flush', 'discard', 'block-status',
+                                                 'write-zeroes'))}
+
+    def tree(self, depth=0):
+        kind = self.r.choice(['file'] * 4 + ['null-co', 'example']) if depth > 2 else \
+            self.one('file', 'raw', 'raw', 'throttle', 'blkdebug', 'null-co', 'example')
+        name = self.maybe(.3 if depth else 1, node_name=self.other())
+        if kind == 'file':
+            return {**self.file(), **name}
+        if kind == 'null-co':
+            return {'driver': kind, **name, **self.maybe(.8, size=self.size()), **self.common(),
+                    **self.maybe(.3, latency_ns=self.r.randrange(5000000)),
+                    **self.maybe(.5, read_zeroes=True)}
+        if kind == 'example':
+            return {'driver': kind, **name, **self.maybe(.8, size=self.size()), **self.common()}
+        if kind == 'raw':
+            return {'driver': kind, 'file': self.child(depth), **name, **self.common(),
+                    **self.maybe(.2, offset=self.one(0, 512, 65536, MIB)),
+                    **self.maybe(.2, size=self.size())}
+        if kind == 'throttle':
+            return {'driver': kind, 'file': self.child(depth), 'throttle-group': self.r.choice(GROUPS),
+                    **name, **self.common()}
+        return {'driver': kind, 'image': self.child(depth), **name, **self.common(),
+                **self.maybe(.4, inject_error=[self.rule()]),
+                **self.maybe(.1, set_state=[{'event': 'write_aio', 'new_state': 2}]),
+                **self.maybe(.2, align=self.one(512, 4096, 1000)),
+                **self.maybe(.2, max_transfer=self.one(512, 65536, 4096))}
+
+    def backup(self, drive=False):
+        target = {'target': self.other()}
+        if drive:
+            target = {'target': self.path(), **self.maybe(.7, format=self.one('raw', 'raw', 'qcow2')),
+                      **self.maybe(.7, mode=self.one('existing', 'absolute-paths'))}
+        sync = self.one('full', 'full', 'top', 'none', 'none', 'incremental', 'bitmap')
+        bitmap = sync in ('incremental', 'bitmap') or self.r.random() < .1
+        mode = sync == 'bitmap' or self.r.random() < .1
+        return {'device': self.node(), 'sync': sync, **target, 'job-id': self.r.choice(JOBS),
+                **(self.maybe(.95, bitmap=self.r.choice(BITMAPS)) if bitmap else {}),
+                **(self.maybe(.95, bitmap_mode=self.one('on-success', 'never', 'always'))
+                   if mode else {}),
+                **self.maybe(.3, speed=self.one(0, 1, 65536, MIB, 64 * MIB)),
+                **self.maybe(.3, on_source_error=self.r.choice(POLICIES)),
+                **self.maybe(.3, on_target_error=self.r.choice(POLICIES)),
+                **self.maybe(.2, auto_finalize=False), **self.maybe(.2, auto_dismiss=False),
+                **self.maybe(.05, compress=True),
+                **self.maybe(.2, x_perf={**self.maybe(.5, max_workers=self.one(1, 2, 64)),
+                                         **self.maybe(.5, max_chunk=self.one(0, 65536, 4096, MIB))})}
+
+    def bitmap(self):
+        return {'node': self.node(), 'name': self.r.choice(BITMAPS)}
+
+    def bitmap_add(self):
+        return {**self.bitmap(), **self.maybe(.4, granularity=self.one(512, 4096, 65536, 1000)),
+                **self.maybe(.2, disabled=True), **self.maybe(.1, persistent=False)}
+
+    def bitmap_merge(self):
+        return {'node': self.node(), 'target': self.r.choice(BITMAPS),
+                'bitmaps': [self.one(self.r.choice(BITMAPS), self.bitmap())
+                            for _ in range(self.r.randrange(3))]}
+
+    def action(self):
+        kind = self.one('block-dirty-bitmap-add', 'block-dirty-bitmap-clear', 'blockdev-backup',
+                        'block-dirty-bitmap-enable', 'block-dirty-bitmap-disable', 'drive-backup',
+                        'block-dirty-bitmap-merge', 'block-dirty-bitmap-remove', 'blockdev-backup',
+                        'abort' if self.r.random() < .3 else 'block-dirty-bitmap-add')
+        make = {'abort': dict, 'blockdev-backup': self.backup,
+                'drive-backup': lambda: self.backup(True), 'block-dirty-bitmap-add': self.bitmap_add,
+                'block-dirty-bitmap-merge': self.bitmap_merge}.get(kind, self.bitmap)
+        return {'type': kind, 'data': make()}
+
+    def transaction(self):
+        return {'actions': [self.action() for _ in range(self.r.randrange(1, 5))],
+                **self.maybe(.4, properties={'completion-mode': self.one('grouped', 'individual')})}
+
+    def export(self):
+        # The verified disk has one writer only.
+        e = self.r.choice(EXPORTS)
+        return {'type': 'nbd', 'id': e, 'node-name': self.other(), 'name': e,
+                **self.maybe(.7, writable=True), **self.maybe(.2, writethrough=True),
+                **self.maybe(.3, iothread=self.r.choice(IOTHREADS)),
+                **self.maybe(.2, fixed_iothread=self.one(True, False)),
+                **self.maybe(.2, bitmaps=[self.r.choice(BITMAPS)]),
+                **self.maybe(.2, allocation_depth=True)}
+
+    def object(self):
+        if self.r.random() < .5:
+            return {'qom-type': 'iothread', 'id': self.r.choice(IOTHREADS),
+                    **self.maybe(.2, poll_max_ns=self.one(0, 32768, -1))}
+        # Slow enough to hold requests back, fast enough to let every one go within the deadline.
+        limits = {k: v for k, v in (('iops-total', 2000), ('bps-write', 32 * MIB), ('bps-read', 64 * MIB),
+                                    ('bps-total', 48 * MIB)) if self.r.random() < .3}
+        return {'qom-type': 'throttle-group', 'id': self.r.choice(GROUPS),
+                **self.maybe(.8, limits=limits)}
+
+    def job(self, key):
+        return {key: self.r.choice(JOBS)}
+
+    def talk(self):
+        """(command, arguments), as they should be."""
+        r = self.r
+        job_verb = self.one('pause', 'resume', 'cancel', 'finalize', 'dismiss', 'complete')
+        by_id = job_verb in ('finalize', 'dismiss')
+        return r.choices([
+            lambda: ('blockdev-add', self.tree()),
+            lambda: ('blockdev-del', {'node-name': self.other()}),
+            lambda: ('blockdev-reopen', {'options': [self.tree() for _ in range(r.randrange(1, 3))]}),
+            lambda: ('blockdev-backup', self.backup()),
+            lambda: ('drive-backup', self.backup(True)),
+            lambda: ('job-' + job_verb, self.job('id')),
+            lambda: ('block-job-' + job_verb, {**self.job('id' if by_id else 'device'), **(
+                self.maybe(.5, force=self.one(True, False)) if job_verb == 'cancel' else {})}),
+            lambda: ('block-job-set-speed', {**self.job('device'),
+                                             'speed': self.one(0, 1, MIB, 1 << 50, -1)}),
+            lambda: ('transaction', self.transaction()),
+            lambda: ('block-dirty-bitmap-add', self.bitmap_add()),
+            lambda: ('block-dirty-bitmap-' + self.one('clear', 'remove', 'enable', 'disable'),
+                     self.bitmap()),
+            lambda: ('block-dirty-bitmap-merge', self.bitmap_merge()),
+            lambda: ('block-export-add', self.export()),
+            lambda: ('block-export-del', {'id': r.choice(EXPORTS + ['export-gold']),
+                                          **self.maybe(.7, mode=self.one('hard', 'safe'))}),
+            lambda: ('object-add', self.object()),
+            lambda: ('object-del', {'id': r.choice(GROUPS + IOTHREADS)}),
+            lambda: ('block_resize', {'node-name': self.other(), 'size': self.size() % (1 << 30)}),
+            lambda: ('query-' + self.one('named-block-nodes', 'block-jobs', 'jobs', 'block-exports',
+                                         'block', 'blockstats', 'iothreads', 'status'), {}),
+            lambda: (self.one('nbd-server-stop', 'query-qmp-schema', 'query-commands', 'query-version',
+                              'qmp_capabilities', 'no-such-command'), {}),
+        ], weights=[16, 7, 5, 14, 5, 10, 14, 3, 7, 5, 5, 2, 8, 5, 4, 2, 3, 5, 1])[0]()
+
+    def spoil(self, value):
+        """Something in @value is dropped, replaced or added."""
+        if isinstance(value, list) and value and self.r.random() < .7:
+            at = self.r.randrange(len(value))
+            return value[:at] + [self.spoil(value[at])] + value[at + 1:]
+        if not isinstance(value, dict) or not value:
+            return self.r.choice(JUNK)
+        value = dict(value)
+        key = self.r.choice(sorted(value))
+        what = self.r.random()
+        if what < .25:
+            del value[key]
+        elif what < .4:
+            value[self.one('bogus', 'id', 'size', 'file', '')] = self.r.choice(JUNK)
+        else:
+            value[key] = self.spoil(value[key])
+        return value
+
+    def command(self):
+        name, arguments = self.talk()
+        if self.r.random() < .12:
+            arguments = self.spoil(arguments)
+        return name, arguments
+
+    def harmless(self, name, arguments):
+        """Whether the verified disk is only read: a spoilt command must not become its writer."""
+        text = json.dumps(arguments)
+        if name in ('blockdev-add', 'blockdev-reopen', 'block-export-add', 'block_resize'):
+            return 'gold' not in text
+        return '"target": "gold' not in text
+
+
+class Session(threading.Thread):
+    """One QMP client: mostly it waits for its reply, sometimes it says much at once or just leaves."""
+
+    def __init__(self, run, seed):
+        super().__init__(daemon=True)
+        self.run_ = run
+        self.speaker = Speaker(seed, run.dir)
+        self.said = []
+        self.good = self.bad = 0
+
+    def check(self, answer, expected):
+        if 'event' in answer:
+            assert set(answer) <= {'event', 'data', 'timestamp'} and 'timestamp' in answer, answer
+            return False
+        assert set(answer) in ({'return', 'id'}, {'error', 'id'}), answer
+        assert answer['id'] == expected, (answer, expected)
+        if 'error' in answer:
+            assert set(answer['error']) == {'class', 'desc'} and answer['error']['desc'], answer
+            assert '\n' not in answer['error']['desc'], answer
+        self.good += 'return' in answer
+        self.bad += 'error' in answer
+        self.said[expected].append(answer.get('error', {}).get('desc', 'ok'))
+        return True
+
+    def say(self, qmp):
+        name, arguments = self.speaker.command()
+        while not self.speaker.harmless(name, arguments):
+            name, arguments = self.speaker.command()
+        message = {'execute': name, 'arguments': arguments, 'id': len(self.said)}
+        self.said.append([round(time.monotonic() - self.run_.begin, 3), name, arguments])
+        qmp.send_raw(json.dumps(message).encode() + b'\n')
+        return message['id']
+
+    def talk(self, qmp):
+        waiting = []
+        for _ in range(self.speaker.one(1, 1, 1, 1, 2, 8)):
+            waiting.append(self.say(qmp))
+        if self.speaker.r.random() < .01:
+            raise Gone('this client leaves')
+        for expected in waiting:
+            while not self.check(qmp.read(), expected):
+                pass
+
+    def run(self):
+        try:
+            while not self.run_.over():
+                qmp = self.run_.daemon.connect()
+                try:
+                    while not self.run_.over():
+                        self.talk(qmp)
+                except Gone as e:
+                    assert self.run_.daemon.alive() and 'leaves' in str(e), e
+                finally:
+                    qmp.close()
+        except BaseException as e:  # pylint: disable=broad-except
+            self.run_.fail(self, e)
+
+
+class Gold(threading.Thread):
+    """The verified writer.  A block of the disk holds what was acknowledged last, or what was being
+    written when the connection broke."""
+
+    def __init__(self, run, seed):
+        super().__init__(daemon=True)
+        self.run_ = run
+        self.r = random.Random(seed)
+        self.may_be = [{0} for _ in range(GOLD_SIZE // BLOCK)]
+        self.stamp = 0
+        self.writes = self.reads = 0
+        self.said = []
+
+    @staticmethod
+    def content(stamp):
+        return stamp.to_bytes(8, 'little') * (BLOCK // 8)
+
+    def look(self, data, first):
+        for i in range(len(data) // BLOCK):
+            block = data[i * BLOCK:(i + 1) * BLOCK]
+            stamp = int.from_bytes(block[:8], 'little')
+            assert block == self.content(stamp), f'block {first + i} of the disk is torn'
+            assert stamp in self.may_be[first + i], \
+                f'block {first + i} holds {stamp}, not one of {self.may_be[first + i]}'
+            self.may_be[first + i] = {stamp}
+
+    def step(self, h):
+        first = self.r.randrange(len(self.may_be))
+        count = min(self.r.choice([1, 1, 4, 32]), len(self.may_be) - first)
+        what = self.r.random()
+        if what < .3:
+            self.look(h.pread(count * BLOCK, first * BLOCK), first)
+            self.reads += 1
+            return
+        if what < .35:
+            h.flush()
+            return
+        self.stamp = 0 if what < .45 else self.writes + 1
+        before = self.may_be[first:first + count]
+        for i in range(first, first + count):
+            self.may_be[i] = self.may_be[i] | {self.stamp}
+        try:
+            if self.stamp:
+                h.pwrite(self.content(self.stamp) * count, first * BLOCK)
+            else:
+                h.zero(count * BLOCK, first * BLOCK)
+        except nbd.Error as e:
+            assert e.errnum in (0, None) or not h.aio_is_ready(), f'a write of the disk failed: {e}'
+            raise
+        del before
+        self.writes += 1
+        for i in range(first, first + count):
+            self.may_be[i] = {self.stamp}
+
+    def run(self):
+        try:
+            while not self.run_.over():
+                h = nbd.NBD()
+                try:
+                    h.connect_uri(self.run_.daemon.uri('gold'))
+                    while not self.run_.over():
+                        self.step(h)
+                    h.shutdown()
+                except nbd.Error:
+                    assert self.run_.daemon.alive(), 'the daemon is gone'
+                    self.run_.offer_gold()
+        except BaseException as e:  # pylint: disable=broad-except
+            self.run_.fail(self, e)
+
+
+class Client(threading.Thread):
+    """Uses any export in any way, and cares for no answer but that there is one."""
+
+    def __init__(self, run, seed):
+        super().__init__(daemon=True)
+        self.run_ = run
+        self.r = random.Random(seed)
+        self.said = []
+        self.requests = 0
+
+    def burst(self, h, size):
+        cookies = []
+        for _ in range(self.r.choice([1, 4, 32])):
+            count = min(self.r.choice([512, 4096, 65536, 262144, 1000]), size)
+            at = self.r.randrange(size - count + 1)
+            kind = self.r.choice(['read', 'write', 'write', 'zero', 'trim', 'flush'])
+            if kind == 'read':
+                cookies.append(h.aio_pread(nbd.Buffer(count), at))
+            elif kind == 'write':
+                cookies.append(h.aio_pwrite(self.r.randbytes(count), at))
+            elif kind == 'flush':
+                cookies.append(h.aio_flush())
+            else:
+                cookies.append(getattr(h, 'aio_' + kind)(count, at))
+        return cookies
+
+    def finish(self, h, cookies):
+        end = time.monotonic() + DEADLINE
+        left = set(cookies)
+        while left:
+            for cookie in list(left):
+                try:
+                    if h.aio_command_completed(cookie):
+                        left.discard(cookie)
+                except nbd.Error:
+                    left.discard(cookie)    # answered with an error
+            if left:
+                h.poll(100)
+                assert time.monotonic() < end, f'{len(left)} requests had no answer'
+        self.requests += len(cookies)
+
+    def visit(self):
+        h = nbd.NBD()
+        h.set_strict_mode(0)
+        h.set_request_structured_replies(self.r.random() < .7)
+        h.add_meta_context('base:allocation')
+        h.connect_uri(self.run_.daemon.uri(self.r.choice(EXPORTS)))
+        size = h.get_size()
+        for _ in range(self.r.randrange(1, 30)):
+            if size < 512 or self.run_.over():
+                break
+            cookies = self.burst(h, size)
+            if self.r.random() < .05:
+                return                      # hangs up in the middle
+            self.finish(h, cookies)
+        if self.r.random() < .5:
+            h.shutdown()
+
+    def run(self):
+        try:
+            while not self.run_.over():
+                try:
+                    self.visit()
+                except nbd.Error:
+                    # No such export, no server, or one that went: all of them are daily events here.
+                    self.run_.pause()
+        except BaseException as e:  # pylint: disable=broad-except
+            self.run_.fail(self, e)
+
+
+class Run:
+    """One daemon, everybody on it, and the end of it all."""
+
+    def __init__(self, t):
+        self.t, self.dir = t, t.dir
+        self.begin = time.monotonic()
+        self.stop = threading.Event()
+        self.failure = None
+        for name in FILES:
+            t.image(name, t.random.choice([MIB, 4 * MIB, 4 * MIB, 5 * MIB]))
+        self.daemon = t.daemon('--object', 'iothread,id=io0', '--object', 'throttle-group,id=t0',
+                               env={'UBSAN_OPTIONS': 'print_stacktrace=1', 'ASAN_OPTIONS': 'handle_abort=1'})
+        self.daemon.file('gold', t.image('gold.img', GOLD_SIZE))
+        self.daemon.export('gold', 'gold')
+
+    def over(self):
+        return self.stop.is_set()
+
+    def pause(self):
+        """Whoever finds nothing to do lets others work."""
+        self.stop.wait(0.01)
+
+    def fail(self, who, error):
+        self.failure = self.failure or (who, error)
+        self.stop.set()
+
+    def offer_gold(self):
+        """The server or the export was taken away: bring them back."""
+        qmp = self.daemon.connect()
+        for name, arguments in (
+                ('nbd-server-start', {'addr': {'type': 'unix', 'data': {'path': self.daemon.nbd_path}}}),
+                ('block-export-add', {'type': 'nbd', 'id': 'export-gold', 'node-name': 'gold',
+                                      'name': 'gold', 'writable': True})):
+            qmp.send_raw(json.dumps({'execute': name, 'arguments': arguments, 'id': 1}).encode())
+            while 'event' in qmp.read():
+                pass
+        qmp.close()
+        self.pause()
+
+    def watch(self, threads):
+        for thread in threads:
+            thread.start()
+        self.stop.wait(SECONDS)
+        self.stop.set()
+        end = time.monotonic() + 2 * DEADLINE
+        for thread in threads:
+            thread.join(max(0.01, end - time.monotonic()))
+            if thread.is_alive() and not self.failure:
+                self.failure = thread, AssertionError('it waits for an answer for ever')
+        if self.failure:
+            who, error = self.failure
+            last = '\n'.join(json.dumps(s) for s in who.said[-12:])
+            raise AssertionError(f'{type(who).__name__}: {type(error).__name__}: {error}\n{last}') \
+                from error
+
+
+def keep_record(run, threads):
+    """What was said, by whom and when: RECORD=FILE."""
+    path = os.environ.get('RECORD')
+    if path:
+        with open(path, 'w') as f:
+            lines = sorted(((said[0], i, said[1:]) for i, s in enumerate(threads) for said in s.said),
+                           key=lambda line: line[:2])
+            f.writelines(json.dumps(line) + '\n' for line in lines)
+            f.write(run.daemon.said())
+
+
+@test('random commands from several sessions harm neither the daemon nor the disk')
+def _(t):
+    need_qblk('serves several clients on one QMP socket')
+    signal.alarm(int(SECONDS + 6 * DEADLINE))
+    run = Run(t)
+    gold = Gold(run, t.random.randrange(1 << 40))
+    sessions = [Session(run, t.random.randrange(1 << 40)) for _ in range(SESSIONS)]
+    clients = [Client(run, t.random.randrange(1 << 40)) for _ in range(CLIENTS)]
+    try:
+        run.watch([gold, *sessions, *clients])
+    finally:
+        keep_record(run, sessions)
+    d = run.daemon
+    d.qmp.close()
+    d.qmp = Qmp(d.qmp_path)
+    d.close()
+    with open(t.path('gold.img'), 'rb') as f:
+        gold.look(f.read(), 0)
+    for word in ('Sanitizer', 'runtime error', 'ssertion'):
+        assert word not in d.said(), d.said()
+    print(f'# {sum(s.good for s in sessions)} commands obeyed, {sum(s.bad for s in sessions)} refused, '
+          f'{gold.writes} verified writes, {sum(c.requests for c in clients)} other requests')
+
+
+if __name__ == '__main__':
+    sys.argv = [a for a in sys.argv if a != '--nightly']
+    main()
