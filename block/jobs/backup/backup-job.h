@@ -25,6 +25,9 @@
 #define BACKUP_SWEEP_BYTES   (2 * MiB)
 #define BACKUP_SWEEP_WORKERS 16
 
+/* Pieces for which there are buffers, whatever max-workers says: 256 MiB of memory at the most. */
+#define BACKUP_SWEEP_CHUNKS_MAX 256
+
 /* The same while the guest's writes are being copied ahead: a quarter of it, in pieces as small. */
 #define BACKUP_SWEEP_BUSY_BYTES (512 * KiB)
 #define BACKUP_CHUNK_BUSY_BYTES (256 * KiB)
@@ -57,6 +60,7 @@ typedef struct BackupBlockJob {
     /* Job's AioContext. */
     NotifierWithReturn before_write;
     bool notifier_added;
+    bool ending;           /* nothing more is copied in front of writes */
     CoRwlock flush_rwlock; /* read: a before-write copy is running; write: wait for all of them */
     HBitmap *done_bitmap;  /* one bit a cluster: copied, or not wanted */
     QLIST_HEAD(, CowRequest) inflight_reqs;
@@ -85,13 +89,12 @@ static inline BackupBlockJob *backup_job_of(BlockJob *job)
 /* cow.c */
 void cow_init(BackupBlockJob *job);
 void cow_add_notifier(BackupBlockJob *job);
-void cow_remove_notifier(BackupBlockJob *job);
 /* Main thread: a quiesce of the source or the target has begun or ended. */
 void cow_drained_changed(BlockJob *job);
 /* Main thread: is a before-write copy under way?  It makes many requests of the target, with gaps. */
 bool cow_drained_poll(BlockJob *job);
-/* Waits for before-write copies to end; none start after cow_remove_notifier(). */
-void coroutine_fn cow_drain(BackupBlockJob *job);
+/* Job's AioContext: takes the notifier off, and waits until no write and no reader is in the job. */
+void coroutine_fn cow_end(BackupBlockJob *job);
 /*
  * backup_do_cow() - copy what is not yet copied of the clusters that [offset, offset + bytes) touches
  * @is_write_notifier: for a guest's write, from the buffers kept for those

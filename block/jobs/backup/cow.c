@@ -30,12 +30,16 @@
  * B6  A before-write copy never waits for the sweep except where both want the same clusters: it has
  *     buffers of its own, and the sweep keeps little in flight while the guest is busy.
  * B7  A before-write copy that fails ends the backup with an error, not the guest's write: the disk is
- *     not harmed by its backup.  From then on writes pass.
+ *     not harmed by its backup.  From then on writes pass without a copy.
  * B8  Between backup_cow_request_begin() and _end() no write of the guest to the range passes step 1,
  *     copied already or not: whoever reads then sees the old contents only.
  *
  * B9  While the target is quiesced no before-write copy begins: the guest's write waits.  Unless the
- *     source is quiesced too: then writes that are in flight must end, and no other can come.
+ *     source is quiesced too: then writes that are in flight must end, and no other can come.  Or the
+ *     backup is over: it waits for those writes, the quiesce for the backup, and nothing is copied.
+ *
+ * B10 A backup ends in this order: no copy begins; whoever is between begin() and end() leaves; the
+ *     notifier is taken off; writes that are in the notifier leave it; the memory goes.
  *
  * sweep.c has the other end of backup_do_cow(), job.c the life of the job, bitmap.c what an
  * incremental backup keeps.
@@ -135,10 +139,17 @@ static int coroutine_fn copy_clusters(BackupBlockJob *job, CopyPool *pool, int64
     return ret;
 }
 
+/* B7, B10: nothing needs to be copied any more, or nothing is left to be saved. */
+static bool is_over(const BackupBlockJob *job)
+{
+    return job->ending || job->cow_ret < 0;
+}
+
 /* B9 */
 static bool gate_is_closed(const BackupBlockJob *job)
 {
-    return __atomic_load_n(&job->target->bs->quiesce_counter, __ATOMIC_SEQ_CST) > 0 &&
+    return !is_over(job) &&
+           __atomic_load_n(&job->target->bs->quiesce_counter, __ATOMIC_SEQ_CST) > 0 &&
            __atomic_load_n(&job->source->bs->quiesce_counter, __ATOMIC_SEQ_CST) == 0;
 }
 
@@ -190,7 +201,7 @@ int coroutine_fn backup_do_cow(BackupBlockJob *job, int64_t offset, int64_t byte
     trace_backup_do_cow_enter(job, start, offset, bytes);
     cow_wait_for_overlapping(job, start, end); /* B3, B8 */
     cow_request_begin(&req, job, start, end);
-    while (start < end && ret >= 0) {
+    while (start < end && ret >= 0 && !(is_write_notifier && is_over(job))) {
         int64_t run, run_end;
 
         run = hbitmap_next_zero(job->done_bitmap, start, end - start);
@@ -225,7 +236,7 @@ static int coroutine_fn before_write_notify(NotifierWithReturn *notifier, void *
     int64_t bytes = MIN(req->bytes, job->len - req->offset);
     int ret;
 
-    if (job->cow_ret < 0 || bytes <= 0) { /* B7 */
+    if (bytes <= 0) {
         return 0;
     }
     ret = backup_do_cow(job, req->offset, bytes, true, &error_is_read);
@@ -233,6 +244,7 @@ static int coroutine_fn before_write_notify(NotifierWithReturn *notifier, void *
         job->cow_ret = ret; /* B7 */
         job->cow_error_is_read = error_is_read;
         qemu_co_queue_restart_all(&job->sweep_wait);
+        qemu_co_queue_restart_all(&job->gate);
         job_wake(&job->common.job);
     }
     return 0;
@@ -255,16 +267,14 @@ void cow_add_notifier(BackupBlockJob *job)
     job->notifier_added = true;
 }
 
-void cow_remove_notifier(BackupBlockJob *job)
+/* B10 */
+void coroutine_fn cow_end(BackupBlockJob *job)
 {
-    if (job->notifier_added) {
-        notifier_with_return_remove(&job->before_write);
-        job->notifier_added = false;
-    }
-}
-
-void coroutine_fn cow_drain(BackupBlockJob *job)
-{
+    job->ending = true;
+    qemu_co_queue_restart_all(&job->gate);
+    cow_wait_for_overlapping(job, 0, INT64_MAX);
+    notifier_with_return_remove(&job->before_write);
+    job->notifier_added = false;
     qemu_co_rwlock_wrlock(&job->flush_rwlock);
     qemu_co_rwlock_unlock(&job->flush_rwlock);
 }

@@ -28,8 +28,7 @@ static int coroutine_fn backup_run(Job *j, Error **errp)
 
     ret = job->sync_mode == MIRROR_SYNC_MODE_NONE ? run_until_cancelled(job) : backup_sweep(job);
     /* Once all is copied a write has nothing to copy; once the job fails there is nothing to keep. */
-    cow_remove_notifier(job);
-    cow_drain(job);
+    cow_end(job);
     if (job_is_cancelled(j)) {
         return -ECANCELED;
     }
@@ -64,13 +63,16 @@ static void coroutine_fn backup_abort(Job *j)
 static void coroutine_fn backup_clean(Job *j)
 {
     BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
+    AioContext *home = j->aio_context;
 
     if (job->notifier_added) { /* never ran */
-        BlockDriverState *source = job->source->bs;
-
-        bdrv_co_drained_begin(source);
-        cow_remove_notifier(job);
-        bdrv_co_drained_end(source);
+        if (!in_aio_context(home)) {
+            aio_co_reschedule_self(home);
+        }
+        cow_end(job);
+        if (!in_aio_context(qemu_get_aio_context())) {
+            aio_co_reschedule_self(qemu_get_aio_context());
+        }
     }
     block_job_co_remove_all_bdrv(&job->common);
     job->source = NULL;
