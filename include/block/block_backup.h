@@ -8,6 +8,8 @@
  * every cluster of the job that it touches.
  *
  * Context: coroutines of the job's AioContext; a request is ended in the context where it was begun.
+ * Ownership: the caller keeps the job by job_ref() from the wait to the end.  A job that is cancelled, or
+ * fails, ends only after the last holder has left; who begins after that finds no protection.
  * Locks: a holder must not begin a second request that overlaps its own, nor write to the source there.
  */
 #ifndef BLOCK_BLOCK_BACKUP_H

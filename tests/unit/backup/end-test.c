@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The end of a backup while others sit in it: guests' writes in its notifier, readers with requests. */
+#include "aio/timer.h"
+#include "block/block_backup.h"
+#include "coro/sleep.h"
+#include "tests/lib/test-cow.h"
+#include "tests/unit/backup/story.h"
+#include "util/osdep.h"
+
+#define DISK_BYTES (1 * MiB) /* one piece of the sweep */
+
+/* On the virtual clock: more than anything here takes. */
+#define LONG_NS (INT64_C(10000) * SCALE_MS)
+
+typedef struct Scene {
+    BlockDriverState *source, *target;
+    BdrvChild *user;
+    BackupJobArgs args;
+    bool drained, undrain, drain_over;
+} Scene;
+
+static void coroutine_fn set_up(Scene *s, MirrorSyncMode sync)
+{
+    *s = (Scene){.source = test_ram_new("source", DISK_BYTES)};
+    s->target = sync == MIRROR_SYNC_MODE_NONE
+                    ? test_cow_new("target", DISK_BYTES, 64 * KiB, s->source)
+                    : test_ram_new("target", DISK_BYTES);
+    s->user = block_test_user(s->source, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    test_ram_poke_pattern(s->source, 0, DISK_BYTES, 1);
+    s->args =
+        (BackupJobArgs){.job_id = "b", .source = s->source, .target = s->target, .sync = sync};
+}
+
+static void coroutine_fn tear_down(Scene *s)
+{
+    g_assert_true(notifier_with_return_list_empty(&s->source->before_write_notifiers));
+    g_assert_null(job_next(NULL));
+    block_test_co_user_free(s->user);
+    bdrv_co_unref(s->target);
+    bdrv_co_unref(s->source);
+}
+
+static void coroutine_fn drain_entry(void *opaque)
+{
+    Scene *s = opaque;
+
+    bdrv_co_drained_begin(s->target);
+    s->drained = true;
+    while (!s->undrain) {
+        qemu_co_sleep_ns(1000);
+    }
+    g_assert_cmpuint(s->target->in_flight, ==, 0);
+    bdrv_co_drained_end(s->target);
+    s->drain_over = true;
+}
+
+static void coroutine_fn wait_for(const bool *flag)
+{
+    int64_t deadline = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + LONG_NS;
+
+    while (!*flag) {
+        g_assert_cmpint(qemu_clock_get_ns(QEMU_CLOCK_REALTIME), <, deadline);
+        qemu_co_sleep_ns(10000);
+    }
+}
+
+/*
+ * B9: a write waits at the gate for the quiesce to end, the quiesce waits for the job, and the job is
+ * cancelled: it must not wait for the write.
+ */
+static void coroutine_fn test_a_cancel_ends_though_a_write_waits_for_a_quiet_target(void)
+{
+    BlockTestRequest *write;
+    BlockJob *job;
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_FULL);
+    test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
+    job = story_co_start_backup(&s.args);
+    test_ram_co_wait_held(s.target, 1);
+    aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(drain_entry, &s));
+    block_test_co_settle();
+    write = block_test_co_start(s.user, BLOCK_TEST_WRITE, DISK_BYTES - 4096, 4096, 'n');
+    block_test_co_settle();
+    g_assert_false(block_test_done(write));
+    job_user_cancel(&job->job, true, &error_abort);
+    test_ram_release(s.target);
+    wait_for(&s.drained);
+    test_ram_reset_counts(s.target);
+    qemu_co_sleep_ns(1000000);
+    g_assert_cmpuint(test_ram_counts(s.target)->writes, ==, 0);
+    s.undrain = true;
+    wait_for(&s.drain_over);
+    g_assert_cmpint(story_co_wait(job), ==, -ECANCELED);
+    g_assert_cmpint(block_test_co_join(write), ==, 0);
+    block_test_co_expect(s.user, DISK_BYTES - 4096, 4096, 'n');
+    tear_down(&s);
+}
+
+/* The request is on a list in the job's memory. */
+static void coroutine_fn test_a_job_that_ends_waits_for_a_reader_that_holds_a_request(void)
+{
+    BlockJob *job;
+    CowRequest req;
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_NONE);
+    job = story_co_start_backup(&s.args);
+    block_test_co_settle();
+    backup_wait_for_overlapping_requests(job, 0, 8);
+    backup_cow_request_begin(&req, job, 0, 8);
+    job_user_cancel(&job->job, true, &error_abort);
+    for (int i = 0; i < 10; i++) {
+        qemu_co_sleep_ns(1000000);
+        g_assert_false(job_is_completed(&job->job));
+    }
+    backup_cow_request_end(&req);
+    g_assert_cmpint(story_co_wait(job), ==, -ECANCELED);
+    tear_down(&s);
+}
+
+/* And so does one that was cancelled before it ran. */
+static void coroutine_fn test_a_job_that_never_ran_waits_for_a_reader_too(void)
+{
+    BlockJob *job;
+    CowRequest req;
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_NONE);
+    bdrv_co_drained_begin(s.source);
+    job = backup_co_job_create(&s.args, &error_abort);
+    job_ref(&job->job);
+    backup_cow_request_begin(&req, job, 0, 8);
+    bdrv_co_drained_end(s.source);
+    job_user_cancel(&job->job, true, &error_abort);
+    for (int i = 0; i < 10; i++) {
+        qemu_co_sleep_ns(1000000);
+        g_assert_cmpint(job->job.status, ==, JOB_STATUS_ABORTING);
+        g_assert_nonnull(job->nodes);
+    }
+    backup_cow_request_end(&req);
+    g_assert_cmpint(story_co_wait(job), ==, -ECANCELED);
+    tear_down(&s);
+}
+
+/* Two backups of one disk: the end of one does not disturb a write that the other holds. */
+static void coroutine_fn test_one_backup_ends_while_the_other_holds_a_write(void)
+{
+    BlockDriverState *slow = test_ram_new("slow", DISK_BYTES);
+    g_autofree uint8_t *old = g_malloc(4096), *copy = g_malloc(4096);
+    BackupJobArgs slow_args;
+    BlockTestRequest *write;
+    BlockJob *job, *slow_job;
+    Scene s;
+
+    for (int order = 0; order < 2; order++) { /* which notifier comes first */
+        set_up(&s, MIRROR_SYNC_MODE_FULL);
+        test_ram_peek(s.source, DISK_BYTES - 4096, old, 4096);
+        slow_args = s.args;
+        slow_args.job_id = "slow";
+        slow_args.target = slow;
+        test_ram_hold(slow, TEST_RAM_WRITE, 0, DISK_BYTES);
+        job = story_co_start_backup(order ? &slow_args : &s.args);
+        slow_job = story_co_start_backup(order ? &s.args : &slow_args);
+        if (order) {
+            BlockJob *swap = job;
+
+            job = slow_job;
+            slow_job = swap;
+        }
+        write = block_test_co_start(s.user, BLOCK_TEST_WRITE, DISK_BYTES - 4096, 4096, 'n');
+        g_assert_cmpint(story_co_wait(job), ==, 0);
+        g_assert_false(block_test_done(write));
+        test_ram_release(slow);
+        g_assert_cmpint(block_test_co_join(write), ==, 0);
+        g_assert_cmpint(story_co_wait(slow_job), ==, 0);
+        test_ram_peek(s.target, DISK_BYTES - 4096, copy, 4096);
+        g_assert_cmpmem(copy, 4096, old, 4096);
+        test_ram_peek(slow, DISK_BYTES - 4096, copy, 4096);
+        g_assert_cmpmem(copy, 4096, old, 4096);
+        tear_down(&s);
+    }
+    bdrv_co_unref(slow);
+}
+
+static void add_tests(void)
+{
+    qemu_clock_set_virtual(true);
+    block_test_add("/backup/end/a cancel ends though a write waits for a quiet target",
+                   test_a_cancel_ends_though_a_write_waits_for_a_quiet_target);
+    block_test_add("/backup/end/a job that ends waits for a reader that holds a request",
+                   test_a_job_that_ends_waits_for_a_reader_that_holds_a_request);
+    block_test_add("/backup/end/a job that never ran waits for a reader too",
+                   test_a_job_that_never_ran_waits_for_a_reader_too);
+    block_test_add("/backup/end/one backup ends while the other holds a write",
+                   test_one_backup_ends_while_the_other_holds_a_write);
+}
+
+int main(int argc, char **argv)
+{
+    return block_test_main(argc, argv, add_tests);
+}
