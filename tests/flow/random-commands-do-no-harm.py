@@ -288,6 +288,8 @@ class Session(threading.Thread):
         for _ in range(self.speaker.one(1, 1, 1, 1, 2, 8)):
             waiting.append(self.say(qmp))
         if self.speaker.r.random() < .01:
+            for number in waiting:
+                self.said[number].append('(did not wait)')
             raise Gone('this client leaves')
         for expected in waiting:
             while not self.check(qmp.read(), expected):
@@ -487,6 +489,11 @@ class Run:
         qmp.close()
         self.pause()
 
+    @staticmethod
+    def unanswered(threads):
+        return [['unanswered', *next(s for s in thread.said if len(s) == 3)] for thread in threads
+                if any(len(s) == 3 for s in thread.said)]
+
     def watch(self, threads):
         for thread in threads:
             thread.start()
@@ -497,9 +504,11 @@ class Run:
             thread.join(max(0.01, end - time.monotonic()))
             if thread.is_alive() and not self.failure:
                 self.failure = thread, AssertionError('it waits for an answer for ever')
+        if self.failure and os.environ.get('ON_FAILURE'):
+            os.system(f'{os.environ["ON_FAILURE"]} {self.daemon.process.pid}')
         if self.failure:
             who, error = self.failure
-            last = '\n'.join(json.dumps(s) for s in who.said[-12:])
+            last = '\n'.join(json.dumps(s) for s in who.said[-6:] + self.unanswered(threads))
             raise AssertionError(f'{type(who).__name__}: {type(error).__name__}: {error}\n{last}') \
                 from error
 
