@@ -7,6 +7,10 @@
  *
  * G1  Every edge holds a reference on its child, so a node with a user is never closed.
  * G2  A node is closed with nothing in flight, and flushed before its driver lets go (H1, H4).
+ * G3  A node whose last reference is gone is not found any more, though closing it may take a while:
+ *     who found it would be left with freed memory.
+ * G3  Closing takes a while.  From its beginning nobody finds the node, so that none begins to use what
+ *     is going; who held it without an edge (a quiesce of its neighbours) keeps its memory, not its driver.
  */
 #include <errno.h>
 #include <string.h>
@@ -116,7 +120,6 @@ static void coroutine_fn close_node(BlockDriverState *bs)
 
     trace_bdrv_node_close(bs->node_name);
     assert(QLIST_EMPTY(&bs->parents)); /* G1 */
-    bs->refcnt++; /* quiescing passes references around; keep it from coming back here */
     bdrv_co_drained_begin(bs);
     if (bs->total_bytes >= 0) {
         flush_at_home(bs);
@@ -146,7 +149,14 @@ void coroutine_fn bdrv_co_unref(BlockDriverState *bs)
     if (--bs->refcnt > 0) {
         return;
     }
-    close_node(bs);
+    if (!bs->closing) {
+        bs->closing = true; /* nobody finds it any more, but its iothread must stay (G3) */
+        bs->refcnt++;
+        close_node(bs);
+        if (--bs->refcnt > 0) {
+            return; /* a quiesce of its neighbours still holds it: then that one frees it */
+        }
+    }
     QTAILQ_REMOVE(&all_nodes, bs, all_list);
     while (!QLIST_EMPTY(&bs->op_blockers)) {
         bdrv_op_unblock(QLIST_FIRST(&bs->op_blockers));
@@ -166,7 +176,7 @@ BlockDriverState *bdrv_find_node(const char *node_name)
     BlockDriverState *bs;
 
     QTAILQ_FOREACH (bs, &all_nodes, all_list) {
-        if (strcmp(bs->node_name, node_name) == 0) {
+        if (!bs->closing && strcmp(bs->node_name, node_name) == 0) {
             return bs;
         }
     }
@@ -192,7 +202,22 @@ BlockDriverState *bdrv_lookup_bs(const char *device, const char *node_name, Erro
 
 BlockDriverState *bdrv_next_node(BlockDriverState *bs)
 {
-    return bs ? QTAILQ_NEXT(bs, all_list) : QTAILQ_FIRST(&all_nodes);
+    do {
+        bs = bs ? QTAILQ_NEXT(bs, all_list) : QTAILQ_FIRST(&all_nodes);
+    } while (bs && bs->closing);
+    return bs;
+}
+
+bool bdrv_context_has_nodes(const AioContext *ctx)
+{
+    BlockDriverState *bs;
+
+    QTAILQ_FOREACH (bs, &all_nodes, all_list) {
+        if (bs->aio_context == ctx) {
+            return true;
+        }
+    }
+    return false;
 }
 
 const char *bdrv_get_node_name(const BlockDriverState *bs)

@@ -43,7 +43,7 @@ static BlockDriverState *iothread_first_node(const UserObject *object)
 /* A thread must not go while nodes live in it. */
 static bool iothread_object_can_be_deleted(const UserObject *object)
 {
-    return !iothread_first_node(object);
+    return !bdrv_context_has_nodes(iothread_get_aio_context(object_instance(object)));
 }
 
 static const UserObjectOps iothread_object_ops = {

@@ -116,6 +116,7 @@ struct BlockDriverState {
     /* Main thread. */
     int refcnt;
     bool monitor_owned; /* made by blockdev-add; holds one reference */
+    bool closing;       /* the last reference went; closing it may take a while (G3) */
     BdrvChild *file, *backing; /* also in children */
     QLIST_HEAD(, BdrvChild) children;
     QLIST_HEAD(, BdrvChild) parents;
@@ -149,6 +150,8 @@ BlockDriverState *bdrv_find_node(const char *node_name);
 BlockDriverState *bdrv_lookup_bs(const char *device, const char *node_name, Error **errp);
 extern BlockDriverState *(*bdrv_lookup_device_hook)(const char *device);
 BlockDriverState *bdrv_next_node(BlockDriverState *bs); /* NULL: first; NULL at the end */
+/* Whether any node lives in @ctx, one that is still being closed too. */
+bool bdrv_context_has_nodes(const AioContext *ctx);
 const char *bdrv_get_node_name(const BlockDriverState *bs);
 /* The device's name if a BlockBackend has one on top, else the node's name. */
 const char *bdrv_get_device_or_node_name(const BlockDriverState *bs);
