@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See block-test.h. */
+/* See block-test.h: what needs the graph room and nothing above it. */
 #include <glib/gstdio.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
-#include "block/open/open.h"
-#include "coro/sleep.h"
 #include "tests/lib/block-test.h"
 #include "util/osdep.h"
 
@@ -100,60 +97,6 @@ char *block_test_path(const char *name)
     return g_build_filename(test_dir, name, NULL);
 }
 
-static BlockdevOptions *options_va(const char *format, va_list ap)
-{
-    g_autofree char *text = g_strdup_vprintf(format, ap);
-    json_error_t json_error;
-    json_t *json = json_loads(text, 0, &json_error);
-    BlockdevOptions *opts;
-
-    if (!json) {
-        g_error("Options '%s': %s", text, json_error.text);
-    }
-    opts = qapi_BlockdevOptions_from_json(json, &error_abort);
-    json_decref(json);
-    return opts;
-}
-
-BlockdevOptions *block_test_options(const char *format, ...)
-{
-    BlockdevOptions *opts;
-    va_list ap;
-
-    va_start(ap, format);
-    opts = options_va(format, ap);
-    va_end(ap);
-    return opts;
-}
-
-BlockDriverState *coroutine_fn block_test_co_open(const char *format, ...)
-{
-    g_autoptr(BlockdevOptions) opts = NULL;
-    va_list ap;
-
-    va_start(ap, format);
-    opts = options_va(format, ap);
-    va_end(ap);
-    return bdrv_co_open(opts, &error_abort);
-}
-
-void coroutine_fn block_test_co_open_fails(const char *message, const char *format, ...)
-{
-    g_autoptr(BlockdevOptions) opts = NULL;
-    Error *err = NULL;
-    va_list ap;
-
-    va_start(ap, format);
-    opts = options_va(format, ap);
-    va_end(ap);
-    g_assert_null(bdrv_co_open(opts, &err));
-    g_assert_nonnull(err);
-    if (!strstr(error_get_pretty(err), message)) {
-        g_error("Expected '%s', got '%s'", message, error_get_pretty(err));
-    }
-    error_free(err);
-}
-
 /* The user. */
 typedef struct TestUser {
     int drained;
@@ -206,88 +149,6 @@ int block_test_user_drained(BdrvChild *user)
     return ((TestUser *)user->opaque)->drained;
 }
 
-/* Requests. */
-struct BlockTestRequest {
-    BdrvChild *user;
-    BlockTestOp op;
-    int64_t offset, bytes;
-    uint8_t *buf;
-    int ret;
-    bool done;
-    CoQueue waiters;
-};
-
-static void coroutine_fn request_entry(void *opaque)
-{
-    BlockTestRequest *req = opaque;
-
-    switch (req->op) {
-    case BLOCK_TEST_READ:
-        req->ret = bdrv_co_pread(req->user, req->offset, req->bytes, req->buf, 0);
-        break;
-    case BLOCK_TEST_WRITE:
-        req->ret = bdrv_co_pwrite(req->user, req->offset, req->bytes, req->buf, 0);
-        break;
-    case BLOCK_TEST_WRITE_ZEROES:
-        req->ret = bdrv_co_pwrite_zeroes(req->user, req->offset, req->bytes, 0);
-        break;
-    case BLOCK_TEST_DISCARD:
-        req->ret = bdrv_co_pdiscard(req->user, req->offset, req->bytes);
-        break;
-    case BLOCK_TEST_FLUSH:
-        req->ret = bdrv_co_flush(req->user->bs);
-        break;
-    }
-    req->done = true;
-    qemu_co_queue_restart_all(&req->waiters);
-}
-
-BlockTestRequest *coroutine_fn block_test_co_start(BdrvChild *user, BlockTestOp op, int64_t offset,
-                                                   int64_t bytes, uint8_t byte)
-{
-    BlockTestRequest *req = g_new0(BlockTestRequest, 1);
-
-    req->user = user;
-    req->op = op;
-    req->offset = offset;
-    req->bytes = bytes;
-    qemu_co_queue_init(&req->waiters);
-    if (op == BLOCK_TEST_READ || op == BLOCK_TEST_WRITE) {
-        req->buf = qemu_memalign(4096, MAX(bytes, 1));
-        memset(req->buf, byte, bytes);
-    }
-    qemu_coroutine_enter(qemu_coroutine_create(request_entry, req));
-    return req;
-}
-
-bool block_test_done(const BlockTestRequest *req)
-{
-    return req->done;
-}
-
-int coroutine_fn block_test_co_join_read(BlockTestRequest *req, void *buf, size_t bytes)
-{
-    while (!req->done) {
-        qemu_co_queue_wait(&req->waiters, NULL);
-    }
-    memcpy(buf, req->buf, bytes);
-    return block_test_co_join(req);
-}
-
-int coroutine_fn block_test_co_join(BlockTestRequest *req)
-{
-    int ret;
-
-    while (!req->done) {
-        qemu_co_queue_wait(&req->waiters, NULL);
-    }
-    ret = req->ret;
-    qemu_co_queue_destroy(&req->waiters);
-    qemu_vfree(req->buf);
-    g_free(req);
-    return ret;
-}
-
 /* Rounds of the event loop: more than any chain of wake-ups that needs no outside event. */
 #define SETTLE_ROUNDS 32
 
@@ -297,27 +158,4 @@ void coroutine_fn block_test_co_settle(void)
         aio_co_schedule(qemu_get_aio_context(), qemu_coroutine_self());
         qemu_coroutine_yield();
     }
-}
-
-void coroutine_fn block_test_co_fill(BdrvChild *user, int64_t offset, int64_t bytes, uint8_t byte)
-{
-    uint8_t *buf = qemu_memalign(4096, MAX(bytes, 1));
-
-    memset(buf, byte, bytes);
-    g_assert_cmpint(bdrv_co_pwrite(user, offset, bytes, buf, 0), ==, 0);
-    qemu_vfree(buf);
-}
-
-void coroutine_fn block_test_co_expect(BdrvChild *user, int64_t offset, int64_t bytes, uint8_t byte)
-{
-    uint8_t *buf = qemu_memalign(4096, MAX(bytes, 1));
-
-    memset(buf, (uint8_t)~byte, bytes);
-    g_assert_cmpint(bdrv_co_pread(user, offset, bytes, buf, 0), ==, 0);
-    for (int64_t i = 0; i < bytes; i++) {
-        if (buf[i] != byte) {
-            g_error("Byte at %" G_GINT64_FORMAT " is 0x%02x, not 0x%02x", offset + i, buf[i], byte);
-        }
-    }
-    qemu_vfree(buf);
 }
