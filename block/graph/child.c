@@ -79,9 +79,27 @@ void coroutine_fn bdrv_co_root_unref_child(BdrvChild *c)
     trace_bdrv_detach(c->name, bs->node_name);
     bdrv_unlink_child(c);
     free_child(c);
-    /* Fewer users: nothing that could conflict. */
-    bdrv_refresh_perms(bs, &error_abort);
+    /*
+     * Fewer users: nothing that could conflict.  A driver that refuses all the same (another process is
+     * asking for the same locks just now) keeps what it has until the next change.
+     */
+    bdrv_refresh_perms(bs, NULL);
     bdrv_co_unref(bs);
+}
+
+static bool reaches(BlockDriverState *from, BlockDriverState *to)
+{
+    BdrvChild *c;
+
+    if (from == to) {
+        return true;
+    }
+    QLIST_FOREACH (c, &from->children, next) {
+        if (reaches(c->bs, to)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* May @parent, not in use yet, follow the child to the context where that lives? */
@@ -111,7 +129,7 @@ BdrvChild *bdrv_attach_child(BlockDriverState *parent, BlockDriverState *child_b
 {
     BdrvChild *c;
 
-    if (parent == child_bs || bdrv_chain_contains(child_bs, parent)) {
+    if (reaches(child_bs, parent)) {
         error_setg(errp, "Making '%s' a %s child of '%s' would create a cycle",
                    bdrv_get_node_name(child_bs), name, bdrv_get_node_name(parent));
         return NULL;
@@ -153,21 +171,6 @@ void coroutine_fn bdrv_co_unref_child(BlockDriverState *parent, BdrvChild *c)
     bdrv_co_root_unref_child(c);
 }
 
-static bool reaches(BlockDriverState *from, BlockDriverState *to)
-{
-    BdrvChild *c;
-
-    if (from == to) {
-        return true;
-    }
-    QLIST_FOREACH (c, &from->children, next) {
-        if (reaches(c->bs, to)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void move_edge(BdrvChild *c, BlockDriverState *to)
 {
     BlockDriverState *from = c->bs;
@@ -180,34 +183,84 @@ static void move_edge(BdrvChild *c, BlockDriverState *to)
     }
 }
 
-int coroutine_fn bdrv_co_replace_node(BlockDriverState *from, BlockDriverState *to, Error **errp)
+static void move_edges(GPtrArray *edges, BlockDriverState *to)
 {
-    BlockDriverState *both[2] = {from, to};
-    g_autoptr(GPtrArray) moved = g_ptr_array_new();
-    BdrvChild *c, *next;
-    int ret;
+    for (guint i = 0; i < edges->len; i++) {
+        move_edge(edges->pdata[i], to);
+    }
+}
 
+/*
+ * What is below @bs is not what it was: limits, lengths and "all is flushed" are to be found out anew
+ * there and above (H4: a flush that is skipped as done was done to the node that is gone).
+ */
+static void changed_below(BlockDriverState *bs)
+{
+    BdrvChild *c;
+
+    bs->write_gen++;
+    bdrv_refresh_limits(bs);
+    QLIST_FOREACH (c, &bs->parents, next_parent) {
+        if (c->klass->parent_is_bds) {
+            changed_below(c->opaque);
+        }
+    }
+}
+
+static void tell_moved(GPtrArray *edges, BlockDriverState *from, BlockDriverState *to)
+{
+    for (guint i = 0; i < edges->len; i++) {
+        BdrvChild *c = edges->pdata[i];
+
+        if (c->klass->parent_is_bds) {
+            changed_below(c->opaque);
+        }
+        if (c->klass->resized && from->total_bytes != to->total_bytes) {
+            c->klass->resized(c);
+        }
+    }
+}
+
+/* Users of @from that are to go to @to. */
+static void gather_edges(GPtrArray *edges, BlockDriverState *from, BlockDriverState *to)
+{
+    BdrvChild *c;
+
+    QLIST_FOREACH (c, &from->parents, next_parent) {
+        if (!c->klass->stay_at_node && !(c->klass->parent_is_bds && reaches(to, c->opaque))) {
+            g_ptr_array_add(edges, c);
+        }
+    }
+}
+
+static int check_contexts(BlockDriverState *from, BlockDriverState *to, Error **errp)
+{
     if (from->aio_context != to->aio_context) {
         error_setg(errp, "Node '%s' and node '%s' are in different iothreads",
                    bdrv_get_node_name(from), bdrv_get_node_name(to));
         return -EBUSY;
     }
+    return 0;
+}
+
+int coroutine_fn bdrv_co_replace_node(BlockDriverState *from, BlockDriverState *to, Error **errp)
+{
+    BlockDriverState *both[2] = {from, to};
+    g_autoptr(GPtrArray) edges = g_ptr_array_new();
+    int ret;
+
     bdrv_co_drained_begin_list(both, 2); /* D4; takes references */
-    QLIST_FOREACH_SAFE (c, &from->parents, next_parent, next) {
-        if (c->klass->stay_at_node || (c->klass->parent_is_bds && reaches(to, c->opaque))) {
-            continue;
+    ret = check_contexts(from, to, errp);
+    if (ret == 0) {
+        gather_edges(edges, from, to);
+        move_edges(edges, to);
+        ret = bdrv_perm_transaction(both, 2, errp);
+        if (ret < 0) {
+            move_edges(edges, from); /* the refused transaction has left permissions as they were */
+        } else {
+            tell_moved(edges, from, to);
+            trace_bdrv_replace(from->node_name, to->node_name);
         }
-        g_ptr_array_add(moved, c);
-        move_edge(c, to);
-    }
-    ret = bdrv_perm_transaction(both, 2, errp);
-    if (ret < 0) {
-        for (guint i = 0; i < moved->len; i++) {
-            move_edge(moved->pdata[i], from);
-        }
-        bdrv_perm_transaction(both, 2, &error_abort);
-    } else {
-        trace_bdrv_replace(from->node_name, to->node_name);
     }
     bdrv_co_drained_end_list(both, 2);
     return ret;
@@ -216,6 +269,7 @@ int coroutine_fn bdrv_co_replace_node(BlockDriverState *from, BlockDriverState *
 int coroutine_fn bdrv_co_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing,
                                         Error **errp)
 {
+    BdrvChild *old;
     int ret = 0;
 
     if (!bs->drv->supports_backing) {
@@ -223,14 +277,21 @@ int coroutine_fn bdrv_co_set_backing_hd(BlockDriverState *bs, BlockDriverState *
                    bs->drv->format_name, bdrv_get_node_name(bs));
         return -ENOTSUP;
     }
-    bdrv_co_drained_begin(bs);
-    if (bs->backing) {
-        bdrv_co_unref_child(bs, bs->backing);
+    if (backing && backing->aio_context != bs->aio_context) {
+        ret = bdrv_co_try_change_aio_context(backing, bs->aio_context, errp);
+        if (ret < 0) {
+            return ret;
+        }
     }
+    bdrv_co_drained_begin(bs);
+    old = bs->backing;
+    /* The new one first: if it is refused the old one is still there. */
     if (backing && !bdrv_attach_child(bs, backing, "backing", BDRV_CHILD_COW, errp)) {
         ret = -EPERM;
+    } else {
+        bdrv_co_unref_child(bs, old);
+        changed_below(bs);
     }
-    bdrv_refresh_limits(bs);
     bdrv_co_drained_end(bs);
     return ret;
 }

@@ -54,21 +54,8 @@ static int ask_users(GPtrArray *nodes, AioContext *ctx, Error **errp)
     return 0;
 }
 
-int coroutine_fn bdrv_co_try_change_aio_context(BlockDriverState *bs, AioContext *ctx, Error **errp)
+static void move(GPtrArray *nodes, AioContext *ctx)
 {
-    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
-    g_autoptr(GPtrArray) nodes = g_ptr_array_new();
-    int ret;
-
-    if (bs->aio_context == ctx) {
-        return 0;
-    }
-    gather(bs, seen, nodes);
-    ret = ask_users(nodes, ctx, errp);
-    if (ret < 0) {
-        return ret;
-    }
-    bdrv_co_drained_begin_list((BlockDriverState **)nodes->pdata, nodes->len); /* D4 */
     for (guint i = 0; i < nodes->len; i++) {
         BlockDriverState *node = nodes->pdata[i];
         BdrvChild *c;
@@ -84,6 +71,58 @@ int coroutine_fn bdrv_co_try_change_aio_context(BlockDriverState *bs, AioContext
             }
         }
     }
+}
+
+static bool all_in(GPtrArray *nodes, GHashTable *set)
+{
+    for (guint i = 0; i < nodes->len; i++) {
+        if (!g_hash_table_contains(set, nodes->pdata[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* One attempt; -EAGAIN: the tree has grown while it came to rest. */
+static int coroutine_fn try_once(BlockDriverState *bs, AioContext *ctx, Error **errp)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+    g_autoptr(GHashTable) seen_now = g_hash_table_new(NULL, NULL);
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new();
+    g_autoptr(GPtrArray) nodes_now = g_ptr_array_new();
+    int ret;
+
+    gather(bs, seen, nodes);
+    ret = ask_users(nodes, ctx, errp); /* before anybody is disturbed */
+    if (ret < 0) {
+        return ret;
+    }
+    bdrv_co_drained_begin_list((BlockDriverState **)nodes->pdata, nodes->len); /* D4 */
+    gather(bs, seen_now, nodes_now);
+    if (!all_in(nodes_now, seen)) {
+        ret = -EAGAIN;
+    } else {
+        ret = ask_users(nodes_now, ctx, errp); /* some may have come meanwhile */
+    }
+    if (ret == 0) {
+        move(nodes_now, ctx);
+    }
     bdrv_co_drained_end_list((BlockDriverState **)nodes->pdata, nodes->len);
-    return 0;
+    return ret;
+}
+
+int coroutine_fn bdrv_co_try_change_aio_context(BlockDriverState *bs, AioContext *ctx, Error **errp)
+{
+    int ret = 0;
+
+    bdrv_ref(bs);
+    while (bs->aio_context != ctx) {
+        ret = try_once(bs, ctx, errp);
+        if (ret != -EAGAIN) {
+            break;
+        }
+        ret = 0; /* another mover may have done our work before the next turn */
+    }
+    bdrv_co_unref(bs);
+    return ret;
 }

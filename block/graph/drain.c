@@ -168,13 +168,12 @@ void coroutine_fn bdrv_co_drained_end_list(BlockDriverState **list, size_t n)
 
 void coroutine_fn bdrv_co_drained_begin(BlockDriverState *bs)
 {
-    bdrv_quiesce_begin(bs);
-    wait_until_idle(&bs, 1);
+    bdrv_co_drained_begin_list(&bs, 1);
 }
 
 void coroutine_fn bdrv_co_drained_end(BlockDriverState *bs)
 {
-    bdrv_quiesce_end(bs);
+    bdrv_co_drained_end_list(&bs, 1);
 }
 
 /* A node that uses another, as parent of an edge. */
