@@ -204,8 +204,10 @@ static void finish(GPtrArray *order, guint checked, bool commit)
         BdrvChild *c;
 
         QLIST_FOREACH (c, &bs->parents, next_parent) {
-            if (commit) {
+            if (commit && c->perm != c->new_perm) { /* what does not change is being read */
                 c->perm = c->new_perm;
+            }
+            if (commit) {
                 c->shared_perm = c->new_shared;
             } else {
                 c->new_perm = c->perm;

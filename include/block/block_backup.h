@@ -10,6 +10,8 @@
  * Context: coroutines of the job's AioContext; a request is ended in the context where it was begun.
  * Ownership: the caller keeps the job by job_ref() from the wait to the end.  A job that is cancelled, or
  * fails, ends only after the last holder has left; who begins after that finds no protection.
+ * A holder belongs to a request that is in flight in a node above (blk_co_start_request(), or a driver's):
+ * a quiesce that held it back while it holds others back would wait for itself.
  * Locks: a holder must not begin a second request that overlaps its own, nor write to the source there.
  */
 #ifndef BLOCK_BLOCK_BACKUP_H

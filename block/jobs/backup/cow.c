@@ -181,6 +181,9 @@ static void gate_bh(void *opaque)
 
 void cow_drained_changed(BlockJob *job)
 {
+    if (!backup_job_of(job)->source) {
+        return; /* the job is being made in a quiesce, or is gone from its nodes */
+    }
     job_ref(&job->job);
     aio_bh_schedule_oneshot(job->job.aio_context, gate_bh, &job->job);
 }

@@ -299,8 +299,8 @@ BlockJob *coroutine_fn backup_co_job_create(const BackupJobArgs *args, Error **e
         return NULL;
     }
     job->cluster_size = cluster_size;
-    job->source = block_job_source(&job->common);
     cow_init(job);
+    job->source = block_job_source(&job->common); /* from here it hears of quiesces */
     if (check_perf(args->perf, cluster_size, job, errp) < 0 || attach_target(job, args, errp) < 0) {
         goto fail;
     }

@@ -41,12 +41,18 @@ static int coroutine_fn send(StoryWriter *w, const StoryWrite *op, uint32_t numb
 {
     g_autofree uint8_t *buf = NULL;
 
+    BdrvRequestFlags unmap = w->with_discards ? BDRV_REQ_MAY_UNMAP : 0;
+    BlockBackend *blk = w->blks[op->disk];
+
     if (op->kind == 0) {
-        return bdrv_co_pwrite_zeroes(w->users[op->disk], op->offset, op->bytes,
-                                     w->with_discards ? BDRV_REQ_MAY_UNMAP : 0);
+        return blk ? blk_co_pwrite_zeroes(blk, op->offset, op->bytes, unmap)
+                   : bdrv_co_pwrite_zeroes(w->users[op->disk], op->offset, op->bytes, unmap);
     }
     buf = g_malloc(op->bytes);
     stamp(buf, op->bytes, w->id, number);
+    if (blk) {
+        return blk_co_pwrite(blk, op->offset, op->bytes, buf, 0);
+    }
     return bdrv_co_pwrite(w->users[op->disk], op->offset, op->bytes, buf, 0);
 }
 
@@ -54,24 +60,25 @@ static void coroutine_fn writer_entry(void *opaque)
 {
     StoryWriter *w = opaque;
 
-    while (!w->stop) {
+    while (!__atomic_load_n(&w->stop, __ATOMIC_SEQ_CST)) {
         StoryWrite op = next_write(w);
 
         /* Nobody writes between two requests of a user while its node is quiesced. */
-        while (block_test_user_drained(w->users[op.disk]) > 0) {
+        while (w->users[op.disk] && block_test_user_drained(w->users[op.disk]) > 0) {
             qemu_co_sleep_ns(1000);
         }
         g_array_append_val(w->log, op);
+        __atomic_add_fetch(&w->sent, 1, __ATOMIC_SEQ_CST);
         g_assert_cmpint(send(w, &op, w->log->len - 1), ==, 0);
-        w->acked++;
+        __atomic_add_fetch(&w->acked, 1, __ATOMIC_SEQ_CST);
         qemu_co_sleep_ns(g_rand_int_range(w->rand, 0, 3) ? 0
                                                          : g_rand_int_range(w->rand, 0, 200000));
     }
-    w->running = false;
+    __atomic_store_n(&w->running, false, __ATOMIC_SEQ_CST);
 }
 
-StoryWriter *coroutine_fn story_writer_new(BdrvChild **users, unsigned n_disks, int64_t start,
-                                           int64_t end, uint32_t id, uint32_t seed)
+static StoryWriter *new_writer(unsigned n_disks, int64_t start, int64_t end, uint32_t id,
+                               uint32_t seed)
 {
     StoryWriter *w = g_new0(StoryWriter, 1);
 
@@ -84,30 +91,53 @@ StoryWriter *coroutine_fn story_writer_new(BdrvChild **users, unsigned n_disks, 
     w->with_zeroes = seed & 1;
     w->with_discards = seed & 2;
     w->sector_sized = seed & 4;
+    w->running = true;
+    for (unsigned i = 0; i < n_disks; i++) {
+        w->initial[i] = g_malloc(end - start);
+    }
+    return w;
+}
+
+StoryWriter *coroutine_fn story_writer_new(BdrvChild **users, unsigned n_disks, int64_t start,
+                                           int64_t end, uint32_t id, uint32_t seed)
+{
+    StoryWriter *w = new_writer(n_disks, start, end, id, seed);
+
     for (unsigned i = 0; i < n_disks; i++) {
         w->users[i] = users[i];
-        w->initial[i] = g_malloc(end - start);
         g_assert_cmpint(bdrv_co_pread(users[i], start, end - start, w->initial[i], 0), ==, 0);
     }
-    w->running = true;
     aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(writer_entry, w));
+    return w;
+}
+
+StoryWriter *story_writer_new_in_home(BlockBackend **blks, unsigned n_disks, int64_t start,
+                                      int64_t end, uint32_t id, uint32_t seed)
+{
+    StoryWriter *w = new_writer(n_disks, start, end, id, seed);
+
+    for (unsigned i = 0; i < n_disks; i++) {
+        w->blks[i] = blks[i];
+        test_ram_peek(blk_bs(blks[i]), start, w->initial[i], end - start);
+    }
+    aio_co_schedule(blk_get_aio_context(blks[0]), qemu_coroutine_create(writer_entry, w));
     return w;
 }
 
 void story_writer_before(StoryWriter *w)
 {
-    w->lo = w->acked;
+    w->lo = __atomic_load_n(&w->acked, __ATOMIC_SEQ_CST);
 }
 
 void story_writer_after(StoryWriter *w)
 {
-    w->hi = w->log->len;
+    w->hi = __atomic_load_n(&w->sent, __ATOMIC_SEQ_CST);
 }
 
 void coroutine_fn story_writer_co_stop(StoryWriter *w)
 {
-    w->stop = true;
-    while (w->running) {
+    __atomic_store_n(&w->stop, true, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&w->running, __ATOMIC_SEQ_CST)) {
         qemu_co_sleep_ns(1000);
     }
 }

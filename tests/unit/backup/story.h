@@ -16,17 +16,21 @@ typedef struct StoryWrite {
     uint8_t kind; /* 0: zeroes or discard, else data of the write's number */
 } StoryWrite;
 
-/* One writer: one request at a time, in [start, end) of each of its disks. */
+/*
+ * One writer: one request at a time, in [start, end) of each of its disks.  It writes through an edge, in
+ * the main context and keeping off a quiesce by looking; or through a backend, in the backend's home.
+ */
 typedef struct StoryWriter {
     BdrvChild *users[2];
+    BlockBackend *blks[2]; /* NULL: users */
     unsigned n_disks;
     int64_t start, end;
     uint32_t id;
     GRand *rand;
-    GArray *log; /* StoryWrite, those sent */
-    guint acked;
-    guint lo, hi; /* acked before the command, sent when it had replied */
-    bool stop, running;
+    GArray *log;         /* StoryWrite, those sent; the writer's until it has stopped */
+    guint sent, acked;   /* atomic */
+    guint lo, hi;        /* acked before the command, sent when it had replied */
+    bool stop, running;  /* atomic */
     uint8_t *initial[2]; /* [start, end) of each disk when the writer began */
     bool with_zeroes, with_discards, sector_sized;
 } StoryWriter;
@@ -34,6 +38,9 @@ typedef struct StoryWriter {
 /* Begins to write; @disks are for the story's time.  Values that are not 0 come from @seed. */
 StoryWriter *coroutine_fn story_writer_new(BdrvChild **users, unsigned n_disks, int64_t start,
                                            int64_t end, uint32_t id, uint32_t seed);
+/* The same through backends, in their home, which may be an iothread; of ram disks, quiet still. */
+StoryWriter *story_writer_new_in_home(BlockBackend **blks, unsigned n_disks, int64_t start,
+                                      int64_t end, uint32_t id, uint32_t seed);
 /* Around the command whose instant is to be proved. */
 void story_writer_before(StoryWriter *w);
 void story_writer_after(StoryWriter *w);
