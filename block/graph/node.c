@@ -7,8 +7,6 @@
  *
  * G1  Every edge holds a reference on its child, so a node with a user is never closed.
  * G2  A node is closed with nothing in flight, and flushed before its driver lets go (H1, H4).
- * G3  A node whose last reference is gone is not found any more, though closing it may take a while:
- *     who found it would be left with freed memory.
  * G3  Closing takes a while.  From its beginning nobody finds the node, so that none begins to use what
  *     is going; who held it without an edge (a quiesce of its neighbours) keeps its memory, not its driver.
  */
