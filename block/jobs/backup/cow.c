@@ -91,18 +91,27 @@ void cow_request_end(CowRequest *req)
     qemu_co_queue_destroy(&req->wait_queue);
 }
 
+/* The bytes of so many clusters, the last and perhaps partial one among them or not. */
+static int64_t bytes_of(const BackupBlockJob *job, uint64_t clusters, bool with_last)
+{
+    int64_t bytes = (int64_t)clusters * job->cluster_size;
+
+    return with_last ? bytes - (cow_clusters(job) * job->cluster_size - job->len) : bytes;
+}
+
+static bool last_is_done(const BackupBlockJob *job)
+{
+    return job->len > 0 && hbitmap_get(job->done_bitmap, cow_clusters(job) - 1);
+}
+
 void cow_mark_done(BackupBlockJob *job, int64_t start, int64_t end)
 {
     uint64_t before = hbitmap_count(job->done_bitmap);
-    int64_t bytes;
+    bool last_before = last_is_done(job);
 
     hbitmap_set(job->done_bitmap, start, end - start);
-    bytes = (int64_t)(hbitmap_count(job->done_bitmap) - before) * job->cluster_size;
-    if (end == cow_clusters(job) && bytes > 0) {
-        /* Nearly always the last, partial cluster is among those newly done. */
-        bytes -= MIN(bytes, end * job->cluster_size - job->len);
-    }
-    job_progress_update(&job->common.job, bytes);
+    job_progress_update(&job->common.job, bytes_of(job, hbitmap_count(job->done_bitmap) - before,
+                                                   last_is_done(job) && !last_before));
 }
 
 /* Clusters [start, end), none of them done, in pieces of one buffer. */
@@ -325,5 +334,9 @@ void backup_do_checkpoint(BlockJob *job, Error **errp)
         error_setg(errp, "The backup job only supports block checkpoint in sync=none mode");
         return;
     }
+    assert(__atomic_load_n(&backup->source->bs->quiesce_counter, __ATOMIC_SEQ_CST) > 0);
+    /* What is copied once more is more work. */
+    job_progress_increase_remaining(
+        &job->job, bytes_of(backup, hbitmap_count(backup->done_bitmap), last_is_done(backup)));
     hbitmap_reset_all(backup->done_bitmap);
 }

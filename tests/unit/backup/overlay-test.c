@@ -249,6 +249,25 @@ static void coroutine_fn test_a_checkpoint_forgets_what_was_copied(void)
     hold_end(&h);
 }
 
+/* What is copied once more is more work: progress never shows more done than there is. */
+static void coroutine_fn test_progress_stays_within_bounds_after_a_checkpoint(void)
+{
+    Held h = hold_begin();
+    JobInfo *info;
+
+    for (int i = 0; i < 3; i++) {
+        block_test_co_fill(h.user, 0, DISK_BYTES, 'n');
+        info = job_query(&h.job->job);
+        g_assert_cmpint(info->current_progress, ==, (i + 1) * DISK_BYTES);
+        g_assert_cmpint(info->total_progress, ==, (i + 1) * DISK_BYTES);
+        qapi_free_JobInfo(info);
+        bdrv_co_drained_begin(h.source);
+        backup_do_checkpoint(h.job, &error_abort);
+        bdrv_co_drained_end(h.source);
+    }
+    hold_end(&h);
+}
+
 static void coroutine_fn test_a_checkpoint_of_a_full_backup_is_refused(void)
 {
     BlockDriverState *source = test_ram_new("source", DISK_BYTES);
@@ -281,6 +300,8 @@ static void add_tests(void)
                    test_without_a_request_a_reader_sees_new_data);
     block_test_add("/backup/overlay/a checkpoint forgets what was copied",
                    test_a_checkpoint_forgets_what_was_copied);
+    block_test_add("/backup/overlay/progress stays within bounds after a checkpoint",
+                   test_progress_stays_within_bounds_after_a_checkpoint);
     block_test_add("/backup/overlay/a checkpoint of a full backup is refused",
                    test_a_checkpoint_of_a_full_backup_is_refused);
 }
