@@ -23,8 +23,12 @@ static int coroutine_fn flush_children(BlockDriverState *bs)
     int ret = 0;
 
     QLIST_FOREACH (c, &bs->children, next) {
-        /* The backing file is only read; everything else we may have written to. */
-        if (c->perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED)) {
+        /*
+         * The backing file is only read; everything else we may have written to, also when nobody
+         * above may write any more (F1).  A child that is clean has nothing to do.
+         */
+        if (!(c->role & BDRV_CHILD_COW) ||
+            (c->perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED))) {
             int r = bdrv_co_flush(c->bs);
 
             ret = ret < 0 ? ret : r;

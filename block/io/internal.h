@@ -9,8 +9,8 @@
 int bdrv_check_range(int64_t offset, int64_t bytes);
 
 /* track.c */
-void tracked_request_begin(BdrvTrackedRequest *req, BlockDriverState *bs, int64_t offset, int64_t bytes,
-                           BdrvTrackedRequestType type, BdrvRequestFlags flags);
+void tracked_request_begin(BdrvTrackedRequest *req, BlockDriverState *bs, int64_t offset,
+                           int64_t bytes, BdrvTrackedRequestType type, BdrvRequestFlags flags);
 void tracked_request_end(BdrvTrackedRequest *req);
 /* Overlapping requests wait for @req from now on; its range grows to multiples of @align. */
 void tracked_request_set_serialising(BdrvTrackedRequest *req, uint64_t align);
@@ -34,9 +34,21 @@ void bdrv_padding_destroy(BdrvPadding *pad);
 
 /* read.c: aligned, tracked by the caller. */
 int coroutine_fn bdrv_aligned_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                                     QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
+                                     QEMUIOVector *qiov, size_t qiov_offset,
+                                     BdrvRequestFlags flags);
 
-/* A buffer of the node's alignment stands in for @qiov when its pieces do not have it. */
-bool bdrv_qiov_is_aligned(BlockDriverState *bs, const QEMUIOVector *qiov, size_t offset, size_t bytes);
+/* A buffer of our own stands in for @qiov when its pieces are not aligned as the driver asks, or too many. */
+bool bdrv_qiov_suits(BlockDriverState *bs, const QEMUIOVector *qiov, size_t offset, size_t bytes);
+
+/*
+ * Memory that stands in for a caller's (or for none) is of at most this size: a longer request goes in
+ * pieces, so that what a client sends does not decide what we take.
+ */
+#define BOUNCE_MAX_BYTES (1 * MiB)
+
+/* Longest request the driver takes: whole blocks, at least one. */
+int64_t bdrv_max_transfer(const BlockDriverState *bs);
+/* The same with a bounce buffer. */
+int64_t bdrv_max_bounce(const BlockDriverState *bs);
 
 #endif

@@ -5,29 +5,39 @@
 #include "util/osdep.h"
 #include "trace-io.h"
 
-/* One piece that the driver takes as it is. */
+/* Through memory that the driver takes. */
+static int coroutine_fn read_bounced(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                     QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
+{
+    int64_t max = bdrv_max_bounce(bs), piece;
+    uint8_t *bounce = qemu_try_blockalign(bs, MIN(bytes, max));
+    int ret = 0;
+
+    if (!bounce) {
+        return -ENOMEM;
+    }
+    for (int64_t done = 0; done < bytes && ret >= 0; done += piece) {
+        QEMUIOVector local;
+
+        piece = MIN(bytes - done, max);
+        qemu_iovec_init_buf(&local, bounce, piece);
+        ret = bs->drv->data->co_preadv(bs, offset + done, piece, &local, 0, flags);
+        if (ret >= 0) {
+            qemu_iovec_from_buf(qiov, qiov_offset + done, bounce, piece);
+        }
+    }
+    qemu_vfree(bounce);
+    return ret;
+}
+
 static int coroutine_fn driver_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                       QEMUIOVector *qiov, size_t qiov_offset,
                                       BdrvRequestFlags flags)
 {
-    uint8_t *bounce;
-    QEMUIOVector local;
-    int ret;
-
-    if (bdrv_qiov_is_aligned(bs, qiov, qiov_offset, bytes)) {
+    if (bdrv_qiov_suits(bs, qiov, qiov_offset, bytes)) {
         return bs->drv->data->co_preadv(bs, offset, bytes, qiov, qiov_offset, flags);
     }
-    bounce = qemu_try_blockalign(bs, bytes);
-    if (!bounce) {
-        return -ENOMEM;
-    }
-    qemu_iovec_init_buf(&local, bounce, bytes);
-    ret = bs->drv->data->co_preadv(bs, offset, bytes, &local, 0, flags);
-    if (ret >= 0) {
-        qemu_iovec_from_buf(qiov, qiov_offset, bounce, bytes);
-    }
-    qemu_vfree(bounce);
-    return ret;
+    return read_bounced(bs, offset, bytes, qiov, qiov_offset, flags);
 }
 
 int coroutine_fn bdrv_aligned_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -39,8 +49,7 @@ int coroutine_fn bdrv_aligned_preadv(BlockDriverState *bs, int64_t offset, int64
 
     /* The device ends at a whole block for the driver; what is behind its length reads as zeros. */
     inside = MAX(0, MIN(bytes, QEMU_ALIGN_UP(bs->total_bytes, align) - offset));
-    max = bs->bl.max_transfer ? bs->bl.max_transfer : BDRV_REQUEST_MAX_BYTES;
-    max = QEMU_ALIGN_DOWN(max, align);
+    max = bdrv_max_transfer(bs);
     for (done = 0; done < inside; done += piece) {
         piece = MIN(inside - done, max);
         ret = driver_preadv(bs, offset + done, piece, qiov, qiov_offset + done,
@@ -80,6 +89,31 @@ static int coroutine_fn tracked_read(BlockDriverState *bs, int64_t offset, int64
     return ret;
 }
 
+/* PREFETCH without a buffer: the driver gets a scratch one, whole blocks at a time. */
+static int coroutine_fn prefetch(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                 BdrvRequestFlags flags)
+{
+    int64_t align = bs->bl.request_alignment;
+    int64_t end = QEMU_ALIGN_UP(offset + bytes, align), max = bdrv_max_bounce(bs), piece;
+    uint8_t *scratch;
+    int ret = 0;
+
+    offset = QEMU_ALIGN_DOWN(offset, align);
+    scratch = qemu_try_blockalign(bs, MIN(end - offset, max));
+    if (!scratch) {
+        return -ENOMEM;
+    }
+    for (; offset < end && ret >= 0; offset += piece) {
+        QEMUIOVector qiov;
+
+        piece = MIN(end - offset, max);
+        qemu_iovec_init_buf(&qiov, scratch, piece);
+        ret = tracked_read(bs, offset, piece, &qiov, 0, flags);
+    }
+    qemu_vfree(scratch);
+    return ret;
+}
+
 int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t bytes,
                                      QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
 {
@@ -95,11 +129,19 @@ int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t b
     if (ret < 0 || bytes == 0) {
         return ret;
     }
+    if (bs->total_bytes < 0) {
+        return bs->total_bytes; /* unknown: nothing is surely behind the end */
+    }
+    if (!qiov && !(flags & BDRV_REQ_PREFETCH)) {
+        return -EINVAL;
+    }
     if (child->role & BDRV_CHILD_COW) { /* T5 */
         flags |= BDRV_REQ_NO_SERIALISING;
     }
     bdrv_inc_in_flight(bs);
-    if (bdrv_pad(bs, qiov, qiov_offset, &offset, &bytes, &pad)) {
+    if (!qiov) {
+        ret = prefetch(bs, offset, bytes, flags);
+    } else if (bdrv_pad(bs, qiov, qiov_offset, &offset, &bytes, &pad)) {
         ret = tracked_read(bs, offset, bytes, &pad.qiov, 0, flags);
         bdrv_padding_destroy(&pad);
     } else {

@@ -176,6 +176,10 @@ int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverSta
     }
     *pnum = bytes;
     ret &= ~BDRV_BLOCK_EOF;
+    if (!p && !(ret & (BDRV_BLOCK_ALLOCATED | BDRV_BLOCK_ZERO))) {
+        /* The end of the chain left it to what is below its own file, where we cannot point. */
+        ret = (ret & ~BDRV_BLOCK_OFFSET_VALID) | BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
+    }
     if (top_end && offset + *pnum == top_end) {
         ret |= BDRV_BLOCK_EOF;
     }
@@ -189,6 +193,7 @@ int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int6
     BlockDriverState *file;
     int ret;
 
+    *pnum = 0;
     if (bdrv_check_range(offset, bytes) < 0) {
         return -EIO;
     }

@@ -58,8 +58,6 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact,
         error_setg(errp, "Image format driver does not support resize");
         ret = -ENOTSUP;
     }
-    tracked_request_end(&req);
-    bdrv_dec_in_flight(bs);
     if (ret >= 0) {
         bs->write_gen++;
         ret = refresh_in_main(bs);
@@ -67,5 +65,7 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact,
             error_setg_errno(errp, -ret, "Could not refresh total sector count");
         }
     }
+    tracked_request_end(&req); /* whoever waited for it sees the new length */
+    bdrv_dec_in_flight(bs);
     return ret;
 }

@@ -19,46 +19,57 @@
  * IO2  Observers are told after the driver returned and before the caller is.  A failed write may have
  *      changed any part of its range, so it is marked too.
  * IO3  A flush that begins after IO2 sees the write: write_gen is raised with it (H4).
+ * IO4  The length grows to what the caller wrote, never to the padding around it, and never shrinks
+ *      here: of two that append at once the one that ends last may be the one that reaches less far.
+ *      Observers learn of it before they are told of the write.
  */
 #include <errno.h>
 #include "block/io/internal.h"
 #include "util/osdep.h"
 #include "trace-io.h"
 
-/* Zeros written out by hand go in pieces of this size: one buffer, whatever the length. */
-#define ZERO_BOUNCE_BYTES (1 * MiB)
+/* Through memory that the driver takes. */
+static int coroutine_fn write_bounced(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      QEMUIOVector *qiov, size_t qiov_offset,
+                                      BdrvRequestFlags flags)
+{
+    int64_t max = bdrv_max_bounce(bs), piece;
+    uint8_t *bounce = qemu_try_blockalign(bs, MIN(bytes, max));
+    int ret = 0;
+
+    if (!bounce) {
+        return -ENOMEM;
+    }
+    for (int64_t done = 0; done < bytes && ret >= 0; done += piece) {
+        QEMUIOVector local;
+
+        piece = MIN(bytes - done, max);
+        qemu_iovec_to_buf(qiov, qiov_offset + done, bounce, piece);
+        qemu_iovec_init_buf(&local, bounce, piece);
+        ret = bs->drv->data->co_pwritev(bs, offset + done, piece, &local, 0, flags);
+    }
+    qemu_vfree(bounce);
+    return ret;
+}
 
 static int coroutine_fn driver_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                        QEMUIOVector *qiov, size_t qiov_offset,
                                        BdrvRequestFlags flags)
 {
-    uint8_t *bounce;
-    QEMUIOVector local;
-    int ret;
-
-    if (bdrv_qiov_is_aligned(bs, qiov, qiov_offset, bytes)) {
+    if (bdrv_qiov_suits(bs, qiov, qiov_offset, bytes)) {
         return bs->drv->data->co_pwritev(bs, offset, bytes, qiov, qiov_offset, flags);
     }
-    bounce = qemu_try_blockalign(bs, bytes);
-    if (!bounce) {
-        return -ENOMEM;
-    }
-    qemu_iovec_to_buf(qiov, qiov_offset, bounce, bytes);
-    qemu_iovec_init_buf(&local, bounce, bytes);
-    ret = bs->drv->data->co_pwritev(bs, offset, bytes, &local, 0, flags);
-    qemu_vfree(bounce);
-    return ret;
+    return write_bounced(bs, offset, bytes, qiov, qiov_offset, flags);
 }
 
 static int coroutine_fn write_pieces(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                      QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
 {
-    int64_t max = bs->bl.max_transfer ? bs->bl.max_transfer : BDRV_REQUEST_MAX_BYTES;
+    int64_t max = bdrv_max_transfer(bs);
     BdrvRequestFlags drv_flags = flags & bs->supported_write_flags;
     int64_t done, piece;
     int ret;
 
-    max = QEMU_ALIGN_DOWN(max, (int64_t)bs->bl.request_alignment);
     for (done = 0; done < bytes; done += piece) {
         piece = MIN(bytes - done, max);
         ret = driver_pwritev(bs, offset + done, piece, qiov, qiov_offset + done, drv_flags);
@@ -73,13 +84,12 @@ static int coroutine_fn write_pieces(BlockDriverState *bs, int64_t offset, int64
 static int coroutine_fn write_zeroes_by_hand(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                              BdrvRequestFlags flags)
 {
-    int64_t max = MIN(ZERO_BOUNCE_BYTES, bs->bl.max_transfer ? bs->bl.max_transfer : INT64_MAX);
+    int64_t max = bdrv_max_bounce(bs);
     QEMUIOVector qiov;
     uint8_t *zeros;
     int64_t piece;
     int ret = 0;
 
-    max = MAX(QEMU_ALIGN_DOWN(max, (int64_t)bs->bl.request_alignment), bs->bl.request_alignment);
     zeros = qemu_try_blockalign(bs, MIN(max, bytes));
     if (!zeros) {
         return -ENOMEM;
@@ -126,18 +136,35 @@ static int coroutine_fn write_zeroes(BlockDriverState *bs, int64_t offset, int64
     return 0;
 }
 
-/* IO2, IO3 */
-static void write_done(BlockDriverState *bs, int64_t offset, int64_t bytes, int ret,
-                       bool is_discard)
+/* IO4 */
+static void grow_to(BlockDriverState *bs, int64_t end)
+{
+    BdrvWriteObserver *obs;
+
+    if (end <= bs->total_bytes) {
+        return;
+    }
+    bs->total_bytes = end;
+    QLIST_FOREACH (obs, &bs->write_observers, list) {
+        if (obs->resized) {
+            obs->resized(obs, end);
+        }
+    }
+}
+
+/* IO2, IO3.  @image_end: how far the write reaches as asked, without padding. */
+static void write_done(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t image_end,
+                       int ret)
 {
     BdrvWriteObserver *obs, *next;
 
     bs->write_gen++;
-    if (!is_discard && ret >= 0) {
-        bs->wr_highest_offset = MAX(bs->wr_highest_offset, (uint64_t)(offset + bytes));
-        if (offset + bytes > bs->total_bytes) {
-            bs->total_bytes = offset + bytes;
-        }
+    if (ret >= 0) {
+        grow_to(bs, image_end);
+    }
+    bytes = MIN(offset + bytes, MAX(bs->total_bytes, image_end)) - offset;
+    if (bytes <= 0) {
+        return; /* a discard behind the end */
     }
     QLIST_FOREACH_SAFE (obs, &bs->write_observers, list, next) {
         obs->written(obs, offset, bytes);
@@ -171,9 +198,9 @@ static BdrvRequestFlags detect_zeroes(BlockDriverState *bs, int64_t bytes, QEMUI
     return flags;
 }
 
-/* @qiov NULL: zeros. */
+/* @qiov NULL: zeros.  @image_end: the end of what was asked for, before padding. */
 static int coroutine_fn aligned_pwritev(BdrvTrackedRequest *req, int64_t offset, int64_t bytes,
-                                        QEMUIOVector *qiov, size_t qiov_offset,
+                                        int64_t image_end, QEMUIOVector *qiov, size_t qiov_offset,
                                         BdrvRequestFlags flags)
 {
     BlockDriverState *bs = req->bs;
@@ -197,7 +224,10 @@ static int coroutine_fn aligned_pwritev(BdrvTrackedRequest *req, int64_t offset,
         ret = write_pieces(bs, offset, bytes, qiov, qiov_offset, flags);
         fua_here = bs->supported_write_flags & BDRV_REQ_FUA;
     }
-    write_done(bs, offset, bytes, ret, false);
+    write_done(bs, offset, bytes, image_end, ret);
+    if (ret >= 0) {
+        bs->wr_highest_offset = MAX(bs->wr_highest_offset, (uint64_t)image_end);
+    }
     if (ret >= 0 && (flags & BDRV_REQ_FUA) && !fua_here) {
         ret = bdrv_co_flush(bs);
     }
@@ -227,55 +257,70 @@ static int coroutine_fn read_padding(BlockDriverState *bs, int64_t offset, int64
     return ret;
 }
 
+/* Only who may resize writes past the end. */
+static int check_length(BdrvChild *child, int64_t offset, int64_t bytes)
+{
+    int64_t length = child->bs->total_bytes;
+
+    if (length < 0) {
+        return length;
+    }
+    return offset + bytes > length && !(child->perm & BLK_PERM_RESIZE) ? -EIO : 0;
+}
+
 /* A write inside blocks: nobody may touch them between the read and the write. */
 static int coroutine_fn padded_pwritev(BdrvTrackedRequest *req, int64_t offset, int64_t bytes,
                                        QEMUIOVector *qiov, size_t qiov_offset,
                                        BdrvRequestFlags flags)
 {
     BlockDriverState *bs = req->bs;
-    int64_t wanted_end = offset + bytes, old_length = bs->total_bytes;
+    int64_t image_end = offset + bytes;
     BdrvPadding pad;
     int ret;
 
-    tracked_request_set_serialising(req, bs->bl.request_alignment);
-    if ((flags & BDRV_REQ_NO_WAIT) && tracked_request_would_wait(req)) {
-        return -EBUSY;
-    }
-    tracked_request_wait(req); /* T2 */
     bdrv_pad(bs, qiov, qiov_offset, &offset, &bytes, &pad);
     ret = read_padding(bs, offset, bytes, &pad);
     if (ret >= 0) {
-        ret = aligned_pwritev(req, offset, bytes, &pad.qiov, 0, flags);
-    }
-    if (ret >= 0 && bs->total_bytes > old_length) {
-        bs->total_bytes = MAX(old_length, wanted_end); /* the padding is not part of the image */
+        ret = aligned_pwritev(req, offset, bytes, image_end, &pad.qiov, 0, flags);
     }
     bdrv_padding_destroy(&pad);
     return ret;
 }
 
+/* Enter it among the others, and wait for those that exclude it. */
+static int coroutine_fn take_turn(BdrvTrackedRequest *req, BdrvChild *child, bool serialising)
+{
+    BlockDriverState *bs = req->bs;
+    bool waits;
+
+    if (serialising) {
+        tracked_request_set_serialising(req, bs->bl.request_alignment);
+    }
+    waits = tracked_request_would_wait(req);
+    if (waits && (req->flags & BDRV_REQ_NO_WAIT)) {
+        return -EBUSY;
+    }
+    tracked_request_wait(req); /* T2 */
+    /* What was waited for may have been a truncate. */
+    return waits ? check_length(child, req->offset, req->bytes) : 0;
+}
+
 /* One write, aligned or not, as one tracked request.  @qiov NULL: aligned zeros. */
-static int coroutine_fn tracked_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+static int coroutine_fn tracked_pwritev(BdrvChild *child, int64_t offset, int64_t bytes,
                                         QEMUIOVector *qiov, size_t qiov_offset,
                                         BdrvRequestFlags flags)
 {
-    int64_t align = bs->bl.request_alignment;
+    BlockDriverState *bs = child->bs;
+    bool padded = (offset | bytes) & (bs->bl.request_alignment - 1);
     BdrvTrackedRequest req;
-    int ret = 0;
+    int ret;
 
     tracked_request_begin(&req, bs, offset, bytes, BDRV_TRACKED_WRITE, flags);
-    if ((offset | bytes) & (align - 1)) {
-        ret = padded_pwritev(&req, offset, bytes, qiov, qiov_offset, flags);
-    } else {
-        if (flags & BDRV_REQ_SERIALISING) {
-            tracked_request_set_serialising(&req, align);
-        }
-        if ((flags & BDRV_REQ_NO_WAIT) && tracked_request_would_wait(&req)) {
-            ret = -EBUSY;
-        } else {
-            tracked_request_wait(&req);
-            ret = aligned_pwritev(&req, offset, bytes, qiov, qiov_offset, flags);
-        }
+    ret = take_turn(&req, child, padded || (flags & BDRV_REQ_SERIALISING));
+    if (ret == 0) {
+        ret = padded
+                  ? padded_pwritev(&req, offset, bytes, qiov, qiov_offset, flags)
+                  : aligned_pwritev(&req, offset, bytes, offset + bytes, qiov, qiov_offset, flags);
     }
     tracked_request_end(&req);
     return ret;
@@ -296,10 +341,7 @@ static int check_write(BdrvChild *child, int64_t offset, int64_t bytes)
     if (ret < 0) {
         return ret;
     }
-    if (offset + bytes > bs->total_bytes && !(child->perm & BLK_PERM_RESIZE)) {
-        return -EIO;
-    }
-    return 0;
+    return check_length(child, offset, bytes);
 }
 
 int coroutine_fn bdrv_co_pwritev_part(BdrvChild *child, int64_t offset, int64_t bytes,
@@ -316,7 +358,7 @@ int coroutine_fn bdrv_co_pwritev_part(BdrvChild *child, int64_t offset, int64_t 
     }
     assert(child->perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED));
     bdrv_inc_in_flight(bs);
-    ret = tracked_pwritev(bs, offset, bytes, qiov, qiov_offset, flags);
+    ret = tracked_pwritev(child, offset, bytes, qiov, qiov_offset, flags);
     bdrv_dec_in_flight(bs);
     return ret;
 }
@@ -337,16 +379,16 @@ int coroutine_fn bdrv_co_pwrite(BdrvChild *child, int64_t offset, int64_t bytes,
 }
 
 /* A part of a block as zeros: written as data through the read-modify-write above. */
-static int coroutine_fn zero_fragment(BlockDriverState *bs, int64_t offset, int64_t bytes,
+static int coroutine_fn zero_fragment(BdrvChild *child, int64_t offset, int64_t bytes,
                                       BdrvRequestFlags flags)
 {
-    uint8_t *zeros = qemu_blockalign(bs, bytes);
+    uint8_t *zeros = qemu_blockalign(child->bs, bytes);
     QEMUIOVector qiov;
     int ret;
 
     memset(zeros, 0, bytes);
     qemu_iovec_init_buf(&qiov, zeros, bytes);
-    ret = tracked_pwritev(bs, offset, bytes, &qiov, 0,
+    ret = tracked_pwritev(child, offset, bytes, &qiov, 0,
                           flags & ~(BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK));
     qemu_vfree(zeros);
     return ret;
@@ -377,10 +419,10 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t
 
         if (misalign || bytes < align) {
             piece = MIN(bytes, align - misalign);
-            ret = zero_fragment(bs, offset, piece, flags);
+            ret = zero_fragment(child, offset, piece, flags);
         } else {
             piece = QEMU_ALIGN_DOWN(bytes, align);
-            ret = tracked_pwritev(bs, offset, piece, NULL, 0, flags | BDRV_REQ_ZERO_WRITE);
+            ret = tracked_pwritev(child, offset, piece, NULL, 0, flags | BDRV_REQ_ZERO_WRITE);
         }
     }
     bdrv_dec_in_flight(bs);
@@ -426,11 +468,13 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t byte
     }
     bdrv_inc_in_flight(bs);
     tracked_request_begin(&req, bs, offset, bytes, BDRV_TRACKED_DISCARD, 0);
-    tracked_request_wait(&req);
-    ret = notify_before(&req, offset, bytes);
+    ret = take_turn(&req, child, false);
+    if (ret >= 0) {
+        ret = notify_before(&req, offset, bytes);
+    }
     if (ret >= 0) {
         ret = discard_pieces(bs, offset, bytes);
-        write_done(bs, offset, bytes, ret, true);
+        write_done(bs, offset, bytes, 0, ret);
     }
     tracked_request_end(&req);
     bdrv_dec_in_flight(bs);

@@ -69,12 +69,45 @@ static void coroutine_fn test_a_failed_flush_promises_nothing(void)
     tear_down();
 }
 
+static int coroutine_fn pass_pwritev(BlockDriverState *node, int64_t offset, int64_t bytes,
+                                     QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
+{
+    return bdrv_co_pwritev_part(node->file, offset, bytes, qiov, qiov_offset, flags);
+}
+
+static const BlockDriverLife pass_life = {0};
+static const BlockDriverData pass_data = {.co_pwritev = pass_pwritev};
+static const BlockDriver pass = {
+    .format_name = "pass", .is_filter = true, .life = &pass_life, .data = &pass_data};
+
+/* F1: a flush that only marks the upper node as clean would make the next one skip the disk. */
+static void coroutine_fn test_what_a_gone_writer_wrote_is_flushed(void)
+{
+    BlockDriverState *top = bdrv_new(&pass, "top", &error_abort);
+
+    set_up();
+    top->open_flags = BDRV_O_RDWR;
+    top->total_bytes = DISK_BYTES;
+    bdrv_attach_child(top, bs, "file", BDRV_CHILD_FILTERED, &error_abort);
+    block_test_co_user_free(user);
+    user = block_test_user(top, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    block_test_co_fill(user, 0, 512, 1);
+    block_test_co_user_free(user);
+    user = block_test_user(top, BLK_PERM_CONSISTENT_READ);
+    g_assert_cmpint(bdrv_co_flush(top), ==, 0);
+    g_assert_cmpuint(test_ram_counts(bs)->flushes, ==, 1);
+    tear_down();
+    bdrv_co_unref(top);
+}
+
 static void add_tests(void)
 {
     block_test_add("/io/flush/nothing written needs no flush", test_nothing_written_needs_no_flush);
     block_test_add("/io/flush/flushes that wait share one", test_flushes_that_wait_share_one);
     block_test_add("/io/flush/a failed flush promises nothing",
                    test_a_failed_flush_promises_nothing);
+    block_test_add("/io/flush/what a writer wrote that is gone is flushed",
+                   test_what_a_gone_writer_wrote_is_flushed);
 }
 
 int main(int argc, char **argv)
