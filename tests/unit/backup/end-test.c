@@ -143,6 +143,30 @@ static void coroutine_fn test_a_job_that_never_ran_waits_for_a_reader_too(void)
     tear_down(&s);
 }
 
+/* B8 holds to the end: also when a copy elsewhere has failed and the backup is over. */
+static void coroutine_fn test_a_reader_is_kept_safe_though_the_backup_has_failed(void)
+{
+    BlockTestRequest *write;
+    BlockJob *job;
+    CowRequest req;
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_NONE);
+    job = story_co_start_backup(&s.args);
+    block_test_co_settle();
+    backup_wait_for_overlapping_requests(job, 0, 8);
+    backup_cow_request_begin(&req, job, 0, 8);
+    test_ram_set_error(s.source, TEST_RAM_READ, DISK_BYTES - 4096, 4096, EIO, 1);
+    block_test_co_fill(s.user, DISK_BYTES - 4096, 4096, 'n');
+    write = block_test_co_start(s.user, BLOCK_TEST_WRITE, 4096, 4096, 'n');
+    qemu_co_sleep_ns(1000000);
+    g_assert_false(block_test_done(write));
+    backup_cow_request_end(&req);
+    g_assert_cmpint(block_test_co_join(write), ==, 0);
+    g_assert_cmpint(story_co_wait(job), ==, -EIO);
+    tear_down(&s);
+}
+
 /* Two backups of one disk: the end of one does not disturb a write that the other holds. */
 static void coroutine_fn test_one_backup_ends_while_the_other_holds_a_write(void)
 {
@@ -192,6 +216,8 @@ static void add_tests(void)
                    test_a_job_that_ends_waits_for_a_reader_that_holds_a_request);
     block_test_add("/backup/end/a job that never ran waits for a reader too",
                    test_a_job_that_never_ran_waits_for_a_reader_too);
+    block_test_add("/backup/end/a reader is kept safe though the backup has failed",
+                   test_a_reader_is_kept_safe_though_the_backup_has_failed);
     block_test_add("/backup/end/one backup ends while the other holds a write",
                    test_one_backup_ends_while_the_other_holds_a_write);
 }
