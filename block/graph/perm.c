@@ -249,6 +249,11 @@ int bdrv_refresh_perms(BlockDriverState *bs, Error **errp)
     return bdrv_perm_transaction(&bs, 1, errp);
 }
 
+int bdrv_refresh_perms_list(BlockDriverState **list, size_t n, Error **errp)
+{
+    return bdrv_perm_transaction(list, n, errp);
+}
+
 int bdrv_child_try_set_perm(BdrvChild *c, uint64_t perm, uint64_t shared, Error **errp)
 {
     if (c->perm == perm && c->shared_perm == shared) {

@@ -6,7 +6,10 @@
  *   flags  ->  commit each   or, at the first refusal, abort those prepared  ->  go on
  *
  * R1  What was prepared and not committed is aborted: the graph is as before.
- * R2  Options that name children may be repeated; they may not name others.
+ * R2  Options that name children may be repeated; they may not name others.  A definition is repeated as
+ *     it was: one that differs would have no effect.
+ * R3  Permissions are asked for as one, after all nodes have their new flags: what a parent does not do
+ *     any more does not stand in its child's way, whatever the order of the list.
  */
 #include <errno.h>
 #include "block/io/io.h"
@@ -24,46 +27,41 @@ typedef struct ReopenOne {
     BlockdevDetectZeroesOptions old_detect_zeroes;
 } ReopenOne;
 
-/* R2 */
-static int check_child_option(BlockDriverState *bs, const char *name, json_t *value, Error **errp)
+/* R2.  @value: what the options say of the child of @edge_name; @opened: what they said before. */
+static bool child_is_the_same(BlockDriverState *bs, const char *edge_name, json_t *value,
+                              json_t *opened)
 {
     BdrvChild *c;
-    const char *wanted = json_is_string(value)
-                             ? json_string_value(value)
-                             : json_string_value(json_object_get(value, "node-name"));
 
     QLIST_FOREACH (c, &bs->children, next) {
-        if (strcmp(c->name, name) == 0) {
-            if (!wanted && json_is_object(value)) {
-                return 0; /* its own definition, unnamed: it cannot be addressed, so it stays */
-            }
-            if (wanted && strcmp(wanted, c->bs->node_name) == 0) {
-                return 0;
-            }
-            error_setg(errp, "Cannot change the option '%s'", name);
-            return -EINVAL;
+        if (strcmp(c->name, edge_name) == 0) {
+            return json_is_string(value) ? strcmp(json_string_value(value), c->bs->node_name) == 0
+                                         : json_equal(value, opened);
         }
     }
-    if (!json_is_null(value)) {
-        error_setg(errp, "Cannot change the option '%s'", name);
-        return -EINVAL;
-    }
-    return 0;
+    return json_is_null(value);
 }
 
 static int check_children(BlockDriverState *bs, const BlockdevOptions *opts, Error **errp)
 {
-    static const char *const names[] = {"file", "backing", "image"};
+    static const struct {
+        const char *option, *edge;
+    } children[] = {{"file", "file"}, {"image", "file"}, {"backing", "backing"}};
     json_t *json = qapi_BlockdevOptions_to_json(opts);
+    json_t *opened = bs->options ? qapi_BlockdevOptions_to_json(bs->options) : NULL;
     int ret = 0;
 
-    for (size_t i = 0; i < ARRAY_SIZE(names) && ret == 0; i++) {
-        json_t *value = json_object_get(json, names[i]);
+    for (size_t i = 0; i < ARRAY_SIZE(children) && ret == 0; i++) {
+        const char *option = children[i].option;
+        json_t *value = json_object_get(json, option);
 
-        if (value) {
-            ret = check_child_option(bs, names[i], value, errp);
+        if (value &&
+            !child_is_the_same(bs, children[i].edge, value, json_object_get(opened, option))) {
+            error_setg(errp, "Cannot change the option '%s'", option);
+            ret = -EINVAL;
         }
     }
+    json_decref(opened);
     json_decref(json);
     return ret;
 }
@@ -91,9 +89,7 @@ static int coroutine_fn prepare(ReopenOne *one, Error **errp)
     if (ret < 0) {
         return ret;
     }
-    if (!QLIST_EMPTY(&bs->children)) {
-        bs->open_flags |= one->old_flags & BDRV_O_INACTIVE;
-    }
+    bs->open_flags |= one->old_flags & (BDRV_O_INACTIVE | BDRV_O_NO_BACKING); /* no options */
     ret = bs->drv->life->co_reopen_prepare(bs, one->opts, bs->open_flags, &one->state, errp);
     one->prepared = ret >= 0;
     return ret;
@@ -114,32 +110,54 @@ static void go_back(ReopenOne *one)
     bs->detect_zeroes = one->old_detect_zeroes;
 }
 
+static void remember(ReopenOne *one)
+{
+    BlockDriverState *bs = one->bs;
+
+    one->old_flags = bs->open_flags;
+    one->old_read_only = bs->read_only;
+    one->old_auto_read_only = bs->auto_read_only;
+    one->old_force_share = bs->force_share;
+    one->old_detect_zeroes = bs->detect_zeroes;
+}
+
+/* What was written under the old options is stable before they go (H4). */
+static int coroutine_fn flush_at_home(BlockDriverState *bs, Error **errp)
+{
+    AioContext *home = bs->aio_context, *here = qemu_get_current_aio_context();
+    int ret;
+
+    if (bs->read_only) {
+        return 0;
+    }
+    if (home != here) {
+        aio_co_reschedule_self(home);
+    }
+    ret = bdrv_co_flush(bs);
+    if (home != here) {
+        aio_co_reschedule_self(here);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Error flushing drive");
+    }
+    return ret;
+}
+
 static int coroutine_fn prepare_all(ReopenOne *all, size_t n, BlockDriverState **nodes,
                                     Error **errp)
 {
     int ret = 0;
 
+    for (size_t i = 0; i < n; i++) {
+        remember(&all[i]); /* all of them first: going back goes through all */
+    }
     for (size_t i = 0; i < n && ret >= 0; i++) {
-        BlockDriverState *bs = all[i].bs;
-
-        all[i].old_flags = bs->open_flags;
-        all[i].old_read_only = bs->read_only;
-        all[i].old_auto_read_only = bs->auto_read_only;
-        all[i].old_force_share = bs->force_share;
-        all[i].old_detect_zeroes = bs->detect_zeroes;
-        if (!bs->read_only) {
-            ret = bdrv_co_flush(bs);
-            if (ret < 0) {
-                error_setg_errno(errp, -ret, "Error flushing drive");
-                break;
-            }
+        ret = flush_at_home(all[i].bs, errp);
+        if (ret >= 0) {
+            ret = prepare(&all[i], errp);
         }
-        ret = prepare(&all[i], errp);
     }
-    for (size_t i = 0; i < n && ret >= 0; i++) {
-        ret = bdrv_refresh_perms(nodes[i], errp);
-    }
-    return ret;
+    return ret < 0 ? ret : bdrv_refresh_perms_list(nodes, n, errp); /* R3 */
 }
 
 static void coroutine_fn finish_all(ReopenOne *all, size_t n, bool commit)
@@ -156,9 +174,6 @@ static void coroutine_fn finish_all(ReopenOne *all, size_t n, bool commit)
         bs->options = QAPI_CLONE(BlockdevOptions, all[i].opts);
         bdrv_refresh_limits(bs);
         bdrv_co_refresh_total(bs);
-    }
-    for (size_t i = 0; i < n && !commit; i++) {
-        bdrv_refresh_perms(all[i].bs, NULL);
     }
 }
 

@@ -67,7 +67,10 @@ typedef struct BdrvWriteObserver BdrvWriteObserver;
 struct BdrvWriteObserver {
     /* Home AioContext of the node; must not yield. */
     void (*written)(BdrvWriteObserver *obs, int64_t offset, int64_t bytes);
-    /* The node's length changed, quiesced.  May be NULL. */
+    /*
+     * The node's length changed: main thread, or home AioContext when a write made it grow (then before
+     * written() of that write).  Must not yield.  May be NULL.
+     */
     void (*resized)(BdrvWriteObserver *obs, int64_t new_length);
     /* The node is being closed (main thread): the observer was taken off; free it.  May be NULL. */
     void (*node_closed)(BdrvWriteObserver *obs);
@@ -194,6 +197,8 @@ void coroutine_fn bdrv_co_unref_child(BlockDriverState *parent, BdrvChild *child
 /* Change what a root user does through @c. */
 int bdrv_child_try_set_perm(BdrvChild *c, uint64_t perm, uint64_t shared, Error **errp);
 int bdrv_refresh_perms(BlockDriverState *bs, Error **errp);
+/* The same for several nodes as one: all agree, or nothing has changed. */
+int bdrv_refresh_perms_list(BlockDriverState **list, size_t n, Error **errp);
 /* What all users of @bs do together, and what all of them allow. */
 void bdrv_get_cumulative_perm(BlockDriverState *bs, uint64_t *perm, uint64_t *shared);
 void bdrv_default_perms(BlockDriverState *bs, BdrvChild *c, BdrvChildRole role, uint64_t perm,
