@@ -14,6 +14,8 @@
  * P1  Outside a transaction new_perm == perm and new_shared == shared on every edge.
  * P2  No edge uses what another edge of the same node does not share.
  * P3  A driver's check_perm is followed by exactly one of set_perm and abort_perm.
+ * P4  What a user of a node does not let happen below it (unshared_below) may be done there only through
+ *     that node: the edges to its children do not share it.
  */
 #include <string.h>
 #include "block/graph/internal.h"
@@ -51,6 +53,17 @@ void bdrv_get_cumulative_perm(BlockDriverState *bs, uint64_t *perm, uint64_t *sh
     }
     *perm = all_perm;
     *shared = all_shared;
+}
+
+/* P4: what the users of @bs leave to other users of its children. */
+static uint64_t shared_below(BlockDriverState *bs, uint64_t shared)
+{
+    BdrvChild *c;
+
+    QLIST_FOREACH (c, &bs->parents, next_parent) {
+        shared &= ~c->unshared_below;
+    }
+    return shared;
 }
 
 void bdrv_default_perms(BlockDriverState *bs, BdrvChild *c, BdrvChildRole role, uint64_t perm,
@@ -157,7 +170,7 @@ static int check_node(BlockDriverState *bs, Error **errp)
         uint64_t nperm, nshared;
 
         (bs->drv->life->child_perm ? bs->drv->life->child_perm : bdrv_default_perms)(
-            bs, c, c->role, perm, shared, &nperm, &nshared);
+            bs, c, c->role, perm, shared_below(bs, shared), &nperm, &nshared);
         c->new_perm = nperm & BLK_PERM_ALL;
         c->new_shared = nshared & BLK_PERM_ALL;
     }
@@ -262,4 +275,17 @@ int bdrv_child_try_set_perm(BdrvChild *c, uint64_t perm, uint64_t shared, Error 
     c->new_perm = perm;
     c->new_shared = shared;
     return bdrv_perm_transaction(&c->bs, 1, errp);
+}
+
+int bdrv_child_unshare_below(BdrvChild *c, uint64_t perm, Error **errp)
+{
+    uint64_t before = c->unshared_below;
+    int ret;
+
+    c->unshared_below = perm;
+    ret = bdrv_refresh_perms(c->bs, errp);
+    if (ret < 0) {
+        c->unshared_below = before;
+    }
+    return ret;
 }

@@ -69,6 +69,33 @@ def _(t):
     assert d.qmp('query-jobs') == []
 
 
+@test('nobody writes past the source of a backup to the nodes below it')
+def _(t):
+    d = disks(t, 1)
+    d.qmp('object-add', {'qom-type': 'throttle-group', 'id': 'g'})
+    d.add(driver='throttle', node_name='over', throttle_group='g', file='src0')
+    backup = action(0, device='over', speed=65536)['data']
+    error = d.qmp.error('blockdev-backup', backup)  # disks() exports src0 to writers
+    assert "'src0'" in error.desc and "'over'" in error.desc and 'write' in error.desc, error.desc
+    assert d.qmp('query-jobs') == []
+    d.qmp('block-export-del', id='export-disk0')
+    d.qmp.event('BLOCK_EXPORT_DELETED')
+    d.qmp('blockdev-backup', backup)
+    for node in 'src0', 'src0-file':
+        export = {'type': 'nbd', 'id': 'e', 'node-name': node, 'name': node}
+        error = d.qmp.error('block-export-add', dict(export, writable=True))
+        assert f"'{node}'" in error.desc and 'write' in error.desc, error.desc
+        d.qmp('block-export-add', export)  # to read is fine
+        d.qmp('block-export-del', id='e')
+        d.qmp.event('BLOCK_EXPORT_DELETED')
+    d.export('over', 'guest')
+    d.qmp('job-cancel', id='j0')
+    d.qmp.job_gone('j0')
+    d.qmp('block-export-del', id='export-guest')
+    d.qmp.event('BLOCK_EXPORT_DELETED')
+    d.export('src0', 'again')
+
+
 def dirty(d, node, name):
     for n in d.qmp('query-named-block-nodes'):
         if n['node-name'] == node:

@@ -19,7 +19,8 @@
  *     target  [ old |  -  |  -  | old ]        what is 1 is in the target, as it was at the instant
  *
  * B1  The instant is the quiesce in which the notifier is added: no write is in flight, so every write
- *     is either wholly before (in the source) or notified.
+ *     is either wholly before (in the source) or notified.  No write passes the source by: nobody
+ *     else may write to the nodes below it.
  * B2  A guest's write reaches the source only after every cluster it touches is done.  So a cluster
  *     that is not done holds, in the source, what it held at the instant.
  * B3  Two CowRequests that copy never overlap: the sweep's older read could otherwise land in the

@@ -301,7 +301,9 @@ BlockJob *coroutine_fn backup_co_job_create(const BackupJobArgs *args, Error **e
     job->cluster_size = cluster_size;
     cow_init(job);
     job->source = block_job_source(&job->common); /* from here it hears of quiesces */
-    if (check_perf(args->perf, cluster_size, job, errp) < 0 || attach_target(job, args, errp) < 0) {
+    if (check_perf(args->perf, cluster_size, job, errp) < 0 ||
+        bdrv_child_unshare_below(job->source, BLK_PERM_WRITE, errp) < 0 || /* B1 */
+        attach_target(job, args, errp) < 0) {
         goto fail;
     }
     fill_in(job, args);

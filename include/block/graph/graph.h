@@ -57,6 +57,7 @@ struct BdrvChild {
     uint64_t perm;
     uint64_t shared_perm;
     uint64_t new_perm, new_shared; /* during a permission transaction only */
+    uint64_t unshared_below; /* what is done to the nodes below is done through bs */
     bool quiesced_parent;          /* drained_begin was called through this edge and not ended */
     QLIST_ENTRY(BdrvChild) next;        /* of the parent's children */
     QLIST_ENTRY(BdrvChild) next_parent; /* of the child's parents */
@@ -196,6 +197,11 @@ BdrvChild *bdrv_attach_child(BlockDriverState *parent, BlockDriverState *child_b
 void coroutine_fn bdrv_co_unref_child(BlockDriverState *parent, BdrvChild *child);
 /* Change what a root user does through @c. */
 int bdrv_child_try_set_perm(BdrvChild *c, uint64_t perm, uint64_t shared, Error **errp);
+/*
+ * From now on nobody has @perm on the nodes below that of @c but through it, though @c shares it there: for
+ * one who must see each write (a notifier).  Refused, naming both, while somebody does.
+ */
+int bdrv_child_unshare_below(BdrvChild *c, uint64_t perm, Error **errp);
 int bdrv_refresh_perms(BlockDriverState *bs, Error **errp);
 /* The same for several nodes as one: all agree, or nothing has changed. */
 int bdrv_refresh_perms_list(BlockDriverState **list, size_t n, Error **errp);
