@@ -147,18 +147,20 @@ static int coroutine_fn try_fallocate(FileState *s, bool *refused, int mode, int
     return ret;
 }
 
-static int coroutine_fn zero_in_place(FileState *s, int64_t offset, int64_t bytes, bool may_unmap)
+/* @grows: beyond the end of the file, where a hole would leave its size as it is. */
+static int coroutine_fn zero_in_place(FileState *s, int64_t offset, int64_t bytes, bool may_unmap,
+                                      bool grows)
 {
     int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     int ret = -ENOTSUP;
 
-    if (may_unmap) {
+    if (may_unmap && !grows) {
         ret = try_fallocate(s, &s->no_punch_hole, punch, offset, bytes);
     }
     if (ret == -ENOTSUP) {
         ret = try_fallocate(s, &s->no_zero_range, FALLOC_FL_ZERO_RANGE, offset, bytes);
     }
-    if (ret == -ENOTSUP && !may_unmap && !s->h.is_device && !s->no_fallocate) {
+    if (ret == -ENOTSUP && !may_unmap && !grows && !s->h.is_device && !s->no_fallocate) {
         /* A hole, then space for it again. */
         ret = try_fallocate(s, &s->no_punch_hole, punch, offset, bytes);
         if (ret == 0) {
@@ -175,7 +177,8 @@ static int coroutine_fn file_co_pwrite_zeroes(BlockDriverState *bs, int64_t offs
                                               BdrvRequestFlags flags)
 {
     FileState *s = bs->opaque;
-    int ret = zero_in_place(s, offset, bytes, flags & BDRV_REQ_MAY_UNMAP);
+    int ret = zero_in_place(s, offset, bytes, flags & BDRV_REQ_MAY_UNMAP,
+                            offset + bytes > bs->total_bytes);
 
     file_status_written(s, offset, bytes);
     return ret;

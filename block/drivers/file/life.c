@@ -160,6 +160,9 @@ static int file_check_perm(BlockDriverState *bs, uint64_t perm, uint64_t shared,
         return 0;
     }
     shared = shared_with_outside(bs, perm, shared);
+    if (!(perm & ~s->perm) && !(s->shared & ~shared)) {
+        return 0; /* nothing but giving up: others are not asked, they may be asking themselves */
+    }
     ret = image_lock_acquire(s->lock_fd, s->perm | perm, s->shared & shared, errp);
     if (ret == 0) {
         ret = image_lock_check(s->lock_fd, perm, shared, s->path, errp);

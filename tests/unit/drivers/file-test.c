@@ -149,6 +149,43 @@ static void coroutine_fn locks_off_takes_no_locks(void)
     close(fd);
 }
 
+/* Another program says what it wants before it asks (L1): for a moment it stands in everybody's way. */
+static void coroutine_fn giving_up_asks_nobody(void)
+{
+    BlockDriverState *bs;
+    BdrvChild *user;
+    int fd;
+
+    make_image(1 * MiB);
+    fd = open(image, O_RDWR);
+    bs = open_image("");
+    user = block_test_user(bs, RW);
+    g_assert_cmpint(image_lock_acquire(fd, 0, 0, &error_abort), ==, 0);
+    g_assert_cmpint(
+        bdrv_child_try_set_perm(user, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL, &error_abort), ==, 0);
+    block_test_co_user_free(user);
+    g_assert_cmpint(image_lock_check(fd, RW, BLK_PERM_ALL, image, NULL), ==, 0); /* all given up */
+    bdrv_co_unref(bs);
+    close(fd);
+}
+
+static void coroutine_fn zeroes_past_the_end_grow_the_file(void)
+{
+    BlockDriverState *bs;
+    BdrvChild *user;
+    struct stat st;
+
+    make_image(64 * KiB);
+    bs = open_image(",\"discard\":\"unmap\"");
+    user = block_test_user(bs, RW | BLK_PERM_RESIZE);
+    g_assert_cmpint(bdrv_co_pwrite_zeroes(user, 64 * KiB, 64 * KiB, BDRV_REQ_MAY_UNMAP), ==, 0);
+    g_assert_cmpint(bdrv_getlength(bs), ==, 128 * KiB);
+    g_assert_cmpint(stat(image, &st), ==, 0);
+    g_assert_cmpint(st.st_size, ==, 128 * KiB);
+    block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+}
+
 static void coroutine_fn locks_outlive_a_reopen(void)
 {
     BlockDriverState *bs;
@@ -429,6 +466,8 @@ static void add(void)
     if (direct_works()) {
         ADD("locks outlive a reopen", locks_outlive_a_reopen);
     }
+    ADD("giving up a permission asks nobody", giving_up_asks_nobody);
+    ADD("zeroes past the end grow the file", zeroes_past_the_end_grow_the_file);
     ADD("a reopen to another file is refused", a_reopen_to_another_file_is_refused);
     ADD("holes are seen and follow writes", holes_are_seen_and_follow_writes);
     ADD("zeroes without unmap keep their space", zeroes_without_unmap_keep_their_space);
