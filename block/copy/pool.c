@@ -7,7 +7,10 @@
  *            |<-------- one huge page -------->|
  *
  * It bounds what a job may hold: memory is max_chunks times chunk_bytes whatever the disk or the
- * guest does.  Who finds none waits, first come first served.
+ * guest does.
+ *
+ * CP1  First come, first served: a chunk that comes back while somebody waits stays counted as in use and
+ *      belongs to the first who waits.  A newcomer finds all in use and queues behind.
  *
  * The arena asks for huge pages.  A request of 1 MiB in 4 KiB pages is 256 pieces to map for every
  * device on the way, more than many take in one request; in a huge page it is one.  On a virtio disk
@@ -83,10 +86,12 @@ void *coroutine_fn copy_pool_get(CopyPool *pool)
     if (!pool->arena) {
         return NULL;
     }
-    while (pool->in_use == pool->max_chunks) {
-        qemu_co_queue_wait(&pool->waiters, NULL);
+    if (pool->in_use == pool->max_chunks) {
+        qemu_co_queue_wait(&pool->waiters,
+                           NULL); /* CP1: then one in the list is ours, and counted */
+    } else {
+        pool->in_use++;
     }
-    pool->in_use++;
     chunk = QSLIST_FIRST(&pool->free);
     if (!chunk) {
         return pool->arena + pool->chunk_bytes * pool->made++;
@@ -100,9 +105,10 @@ void copy_pool_put(CopyPool *pool, void *buf)
     CopyChunk *chunk = buf;
 
     assert(pool->in_use > 0);
-    pool->in_use--;
     QSLIST_INSERT_HEAD(&pool->free, chunk, next);
-    qemu_co_queue_next(&pool->waiters);
+    if (!qemu_co_queue_next(&pool->waiters)) { /* CP1 */
+        pool->in_use--;
+    }
 }
 
 size_t copy_pool_chunk_bytes(const CopyPool *pool)
