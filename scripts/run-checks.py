@@ -171,7 +171,7 @@ def step_house(count, options):
         if options.words and options.words not in name:
             continue
         log = log_path('house', os.path.basename(name))
-        status, seconds = run_logged(['/usr/bin/python3', program], log, timeout=600)
+        status, seconds = run_logged(['/usr/bin/python3', program], log, timeout=240)
         count.step(name, *tap_count(log, status), seconds, log)
 
 
@@ -301,7 +301,7 @@ def step_flow(count, builds, options):
         name = os.path.basename(path)[:-3]
         log = log_path('flow', build.name, name)
         status, seconds = run_logged([path, *more], log, flow_env(build, options),
-                                     timeout=None if options.nightly else 900)
+                                     timeout=None if options.nightly else 300)
         count.step(f'{name} ({build.name})', *tap_count(log, status), seconds, log)
 
     with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
