@@ -167,6 +167,35 @@ static void coroutine_fn test_a_reader_is_kept_safe_though_the_backup_has_failed
     tear_down(&s);
 }
 
+/* B10: the job and a write wait for the same reader; the job is woken first, and its memory goes. */
+static void coroutine_fn test_a_write_leaves_the_notifier_before_the_memory_goes(void)
+{
+    BlockTestRequest *writes[3];
+    BlockJob *job;
+    CowRequest req;
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_NONE);
+    job = story_co_start_backup(&s.args);
+    block_test_co_settle();
+    backup_cow_request_begin(&req, job, 0, 8);
+    job_user_cancel(&job->job, true, &error_abort);
+    block_test_co_settle();
+    job_unref(&job->job);
+    for (int i = 0; i < 3; i++) {
+        writes[i] = block_test_co_start(s.user, BLOCK_TEST_WRITE, i * 512, 512, 'n');
+    }
+    block_test_co_settle();
+    backup_cow_request_end(&req);
+    for (int i = 0; i < 3; i++) {
+        g_assert_cmpint(block_test_co_join(writes[i]), ==, 0);
+    }
+    while (job_next(NULL)) {
+        qemu_co_sleep_ns(10000);
+    }
+    tear_down(&s);
+}
+
 /* Two backups of one disk: the end of one does not disturb a write that the other holds. */
 static void coroutine_fn test_one_backup_ends_while_the_other_holds_a_write(void)
 {
@@ -218,6 +247,8 @@ static void add_tests(void)
                    test_a_job_that_never_ran_waits_for_a_reader_too);
     block_test_add("/backup/end/a reader is kept safe though the backup has failed",
                    test_a_reader_is_kept_safe_though_the_backup_has_failed);
+    block_test_add("/backup/end/a write leaves the notifier before the memory goes",
+                   test_a_write_leaves_the_notifier_before_the_memory_goes);
     block_test_add("/backup/end/one backup ends while the other holds a write",
                    test_one_backup_ends_while_the_other_holds_a_write);
 }
