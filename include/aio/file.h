@@ -21,6 +21,7 @@ int aio_file_engine_check(AioContext *ctx, AioFileEngine engine, Error **errp);
 /* What suits best: io_uring if there is a ring, else threads. */
 AioFileEngine aio_file_engine_default(AioContext *ctx);
 
+/* Reads qiov->size bytes; what lies behind the end of the file reads as zeros. */
 int coroutine_fn aio_file_preadv(AioFileEngine e, int fd, int64_t offset, QEMUIOVector *qiov);
 /* @dsync: as if followed by fdatasync of these bytes (RWF_DSYNC). */
 int coroutine_fn aio_file_pwritev(AioFileEngine e, int fd, int64_t offset, QEMUIOVector *qiov,

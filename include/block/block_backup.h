@@ -29,7 +29,8 @@ typedef struct CowRequest {
 } CowRequest;
 
 /* Yields until no request overlaps.  begin() right after it, without a yield between, keeps it so. */
-void coroutine_fn backup_wait_for_overlapping_requests(BlockJob *job, int64_t sector_num, int nb_sectors);
+void coroutine_fn backup_wait_for_overlapping_requests(BlockJob *job, int64_t sector_num,
+                                                       int nb_sectors);
 /* Does not yield, does not wait. */
 void backup_cow_request_begin(CowRequest *req, BlockJob *job, int64_t sector_num, int nb_sectors);
 /* Wakes who waited. */

@@ -48,7 +48,7 @@ typedef struct Server {
     Slot *free;
     Slot *done, **done_tail;
     Coroutine *sender; /* when it waits for something to send */
-    int running; /* coroutines */
+    int running;       /* coroutines */
     bool ending;
 } Server;
 

@@ -35,7 +35,8 @@ typedef struct BlockAcctCookie {
  * Reads, writes, discards and flushes through blk_co_*() are counted there, with the time they were held
  * back.  A user that answers requests by other means counts them with these.
  */
-void block_acct_start(BlockAcctStats *stats, BlockAcctCookie *cookie, int64_t bytes, BlockAcctType type);
+void block_acct_start(BlockAcctStats *stats, BlockAcctCookie *cookie, int64_t bytes,
+                      BlockAcctType type);
 void block_acct_done(BlockAcctStats *stats, BlockAcctCookie *cookie);
 void block_acct_failed(BlockAcctStats *stats, BlockAcctCookie *cookie);
 void block_acct_invalid(BlockAcctStats *stats, BlockAcctType type);

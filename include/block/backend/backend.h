@@ -43,6 +43,7 @@ BlockBackend *blk_next_named(BlockBackend *blk);
 void blk_set_dev_ops(BlockBackend *blk, const BlockDevOps *ops, void *opaque);
 
 int blk_insert_bs(BlockBackend *blk, BlockDriverState *bs, Error **errp);
+/* Drops the node: waits for requests in flight; no medium from then on.  Main thread. */
 void coroutine_fn blk_co_remove_bs(BlockBackend *blk);
 BlockDriverState *blk_bs(BlockBackend *blk); /* NULL: no medium */
 BdrvChild *blk_root(BlockBackend *blk);
@@ -62,8 +63,8 @@ bool blk_is_writable(BlockBackend *blk);
 /* -EIO outside the length, -ENOMEDIUM without a node. */
 int coroutine_fn blk_co_preadv(BlockBackend *blk, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
                                BdrvRequestFlags flags);
-int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
-                                BdrvRequestFlags flags);
+int coroutine_fn blk_co_pwritev(BlockBackend *blk, int64_t offset, int64_t bytes,
+                                QEMUIOVector *qiov, BdrvRequestFlags flags);
 int coroutine_fn blk_co_pread(BlockBackend *blk, int64_t offset, int64_t bytes, void *buf,
                               BdrvRequestFlags flags);
 int coroutine_fn blk_co_pwrite(BlockBackend *blk, int64_t offset, int64_t bytes, const void *buf,
@@ -72,17 +73,18 @@ int coroutine_fn blk_co_pwrite_zeroes(BlockBackend *blk, int64_t offset, int64_t
                                       BdrvRequestFlags flags);
 int coroutine_fn blk_co_pdiscard(BlockBackend *blk, int64_t offset, int64_t bytes);
 int coroutine_fn blk_co_flush(BlockBackend *blk);
-int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *base, int64_t offset,
-                                           int64_t bytes, int64_t *pnum, int64_t *map,
-                                           BlockDriverState **file);
-int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t offset, bool exact, PreallocMode prealloc,
-                                 BdrvRequestFlags flags, Error **errp);
+int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *base,
+                                           int64_t offset, int64_t bytes, int64_t *pnum,
+                                           int64_t *map, BlockDriverState **file);
+int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t offset, bool exact,
+                                 PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
 /* Count a request of the user's own (a flush of several, a status walk) so that a quiesce waits for it. */
 void coroutine_fn blk_co_start_request(BlockBackend *blk);
 void blk_end_request(BlockBackend *blk);
 
 /* Error policy of a guest device's backend: report, ignore, stop, enospc, auto. */
-void blk_set_on_error(BlockBackend *blk, BlockdevOnError on_read_error, BlockdevOnError on_write_error);
+void blk_set_on_error(BlockBackend *blk, BlockdevOnError on_read_error,
+                      BlockdevOnError on_write_error);
 BlockdevOnError blk_get_on_error(BlockBackend *blk, bool is_read);
 /* @error > 0. */
 BlockErrorAction blk_get_error_action(BlockBackend *blk, bool is_read, int error);

@@ -51,6 +51,7 @@ int coroutine_fn block_copy_run(const BlockCopy *copy, int64_t offset, int64_t b
 int coroutine_fn block_copy_zeroes(const BlockCopy *copy, int64_t offset, int64_t bytes);
 
 /* 1: the own layer of @bs reads as zeros for the first *pnum bytes; 0: not known. */
-int coroutine_fn block_copy_own_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);
+int coroutine_fn block_copy_own_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                       int64_t *pnum);
 
 #endif

@@ -13,19 +13,19 @@
 #include "block/graph/graph.h"
 
 #define BDRV_DIRTY_GRANULARITY_DEFAULT 65536u
-#define BDRV_DIRTY_NAME_MAX 1023
+#define BDRV_DIRTY_NAME_MAX            1023
 
 typedef enum BdrvBitmapCheck {
     BDRV_BITMAP_BUSY = 1 << 0,
     BDRV_BITMAP_RO = 1 << 1,
     BDRV_BITMAP_INCONSISTENT = 1 << 2,
 } BdrvBitmapCheck;
-#define BDRV_BITMAP_DEFAULT (BDRV_BITMAP_BUSY | BDRV_BITMAP_RO | BDRV_BITMAP_INCONSISTENT)
+#define BDRV_BITMAP_DEFAULT  (BDRV_BITMAP_BUSY | BDRV_BITMAP_RO | BDRV_BITMAP_INCONSISTENT)
 #define BDRV_BITMAP_ALLOW_RO (BDRV_BITMAP_BUSY | BDRV_BITMAP_INCONSISTENT)
 
 /* @name NULL: anonymous.  Granularity: a power of two, 512 bytes to 2 GiB; 0: the default. */
-BdrvDirtyBitmap *bdrv_create_dirty_bitmap(BlockDriverState *bs, uint32_t granularity, const char *name,
-                                          Error **errp);
+BdrvDirtyBitmap *bdrv_create_dirty_bitmap(BlockDriverState *bs, uint32_t granularity,
+                                          const char *name, Error **errp);
 /* It is not busy.  A node that is closed releases what it still has. */
 void bdrv_release_dirty_bitmap(BdrvDirtyBitmap *bitmap);
 void bdrv_release_all_dirty_bitmaps(BlockDriverState *bs);
@@ -66,9 +66,11 @@ void bdrv_restore_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap *backup);
 int64_t bdrv_dirty_bitmap_next_dirty(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
 int64_t bdrv_dirty_bitmap_next_zero(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes);
 bool bdrv_dirty_bitmap_next_dirty_area(BdrvDirtyBitmap *bitmap, int64_t start, int64_t end,
-                                       int64_t max_dirty_bytes, int64_t *dirty_start, int64_t *dirty_bytes);
+                                       int64_t max_dirty_bytes, int64_t *dirty_start,
+                                       int64_t *dirty_bytes);
 /* Is [offset, offset+*pnum) all dirty (true) or all clean (false)? */
-bool bdrv_dirty_bitmap_status(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes, int64_t *pnum);
+bool bdrv_dirty_bitmap_status(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes,
+                              int64_t *pnum);
 /* dest |= src; sizes must be equal, granularities may differ.  Checks both (BDRV_BITMAP_*). */
 bool bdrv_merge_dirty_bitmap(BdrvDirtyBitmap *dest, const BdrvDirtyBitmap *src, HBitmap **backup,
                              Error **errp);

@@ -26,29 +26,33 @@ typedef struct BlockExportDriver {
 struct BlockExport {
     const BlockExportDriver *drv;
     char *id;
-    int refcnt; /* main thread: the user's, and one for each client */
+    int refcnt;   /* main thread: the user's, and one for each client */
     bool running; /* set up; before that only the id is taken */
     bool user_owned;
     bool shutting_down;
-    bool fixed_iothread; /* the tree may not move away */
-    UserObject *iothread; /* in which it was asked to run, counted; or NULL */
+    bool fixed_iothread;    /* the tree may not move away */
+    UserObject *iothread;   /* in which it was asked to run, counted; or NULL */
     GSList *left_iothreads; /* counted; in which its clients may still wait */
     BlockBackend *blk;
-    AioContext *ctx; /* kept up by the kind's aio_context_changed */
+    AioContext *ctx; /* kept up by blk_exp_aio_context_changed() */
     QLIST_ENTRY(BlockExport) next;
 };
 
 void blk_exp_register_driver(const BlockExportDriver *drv);
+/* block-export-add.  The export is the user's: ended by blk_exp_del().  NULL with @errp set. */
 BlockExport *coroutine_fn blk_exp_co_add(const BlockExportOptions *opts, Error **errp);
 BlockExport *blk_exp_find(const char *id);
 BlockExport *blk_exp_next(BlockExport *exp);
 void blk_exp_ref(BlockExport *exp);
-void blk_exp_unref(BlockExport *exp); /* deletion, if it was the last, happens soon after; emits BLOCK_EXPORT_DELETED */
+void blk_exp_unref(
+    BlockExport
+        *exp); /* deletion, if it was the last, happens soon after; emits BLOCK_EXPORT_DELETED */
 void blk_exp_request_shutdown(BlockExport *exp);
 /* block-export-del: refuses when clients are there and @mode is safe. */
 int blk_exp_del(const char *id, bool hard, Error **errp);
 /* For a kind's BlockDevOps. */
 bool blk_exp_can_change_aio_context(BlockExport *exp, Error **errp);
+void blk_exp_aio_context_changed(BlockExport *exp, AioContext *ctx);
 /* End all, or all of one kind, and wait until they are gone. */
 void coroutine_fn blk_exp_co_close_all_type(BlockExportType type);
 void coroutine_fn blk_exp_co_close_all(void);

@@ -11,7 +11,7 @@ void nbd_export_register(void); /* enter the kind "nbd" in the export room's tab
 /* @max_connections 0: no limit. @handshake_max_seconds 0: no limit. */
 int coroutine_fn nbd_server_co_start(const SocketAddress *addr, uint32_t handshake_max_seconds,
                                      uint32_t max_connections, Error **errp);
-/* The same on a listening socket handed over (socket activation); takes ownership. */
+/* The same on a listening socket handed over (socket activation); takes ownership on success. */
 int coroutine_fn nbd_server_co_start_fd(int listen_fd, uint32_t handshake_max_seconds,
                                         uint32_t max_connections, Error **errp);
 void coroutine_fn nbd_server_co_stop(void);

@@ -19,16 +19,17 @@ typedef struct BdrvChild BdrvChild;
 typedef struct BdrvDirtyBitmap BdrvDirtyBitmap;
 
 typedef enum BdrvRequestFlags {
-    BDRV_REQ_MAY_UNMAP = 1 << 0,       /* write zeroes: may give the space back */
-    BDRV_REQ_NO_FALLBACK = 1 << 1,     /* write zeroes: -ENOTSUP rather than writing zeros out */
-    BDRV_REQ_FUA = 1 << 2,             /* on stable storage before it returns */
+    BDRV_REQ_MAY_UNMAP = 1 << 0,   /* write zeroes: may give the space back */
+    BDRV_REQ_NO_FALLBACK = 1 << 1, /* write zeroes: -ENOTSUP rather than writing zeros out */
+    BDRV_REQ_FUA = 1 << 2,         /* on stable storage before it returns */
     BDRV_REQ_WRITE_COMPRESSED = 1 << 3,
     BDRV_REQ_WRITE_UNCHANGED = 1 << 4, /* readers see no difference */
     BDRV_REQ_SERIALISING = 1 << 5,     /* overlapping requests wait for this one */
-    BDRV_REQ_NO_SERIALISING = 1 << 6,  /* read: do not wait for serialising requests (old contents) */
-    BDRV_REQ_NO_WAIT = 1 << 7,         /* -EBUSY rather than wait for an overlapping request */
-    BDRV_REQ_ZERO_WRITE = 1 << 8,      /* internal: the write is a write-zeroes */
-    BDRV_REQ_PREFETCH = 1 << 9,        /* read without a buffer, for its side effects */
+    BDRV_REQ_NO_SERIALISING =
+        1 << 6,                   /* read: do not wait for serialising requests (old contents) */
+    BDRV_REQ_NO_WAIT = 1 << 7,    /* -EBUSY rather than wait for an overlapping request */
+    BDRV_REQ_ZERO_WRITE = 1 << 8, /* internal: the write is a write-zeroes */
+    BDRV_REQ_PREFETCH = 1 << 9,   /* read without a buffer, for its side effects */
 } BdrvRequestFlags;
 
 /* What a child is to its parent; a set. */
@@ -43,10 +44,10 @@ typedef enum BdrvChildRole {
 
 /* How a grown image gets its space. */
 typedef enum PreallocMode {
-    PREALLOC_MODE_OFF,       /* a hole */
-    PREALLOC_MODE_METADATA,  /* the format's tables only */
-    PREALLOC_MODE_FALLOC,    /* reserved by the file system */
-    PREALLOC_MODE_FULL,      /* written */
+    PREALLOC_MODE_OFF,      /* a hole */
+    PREALLOC_MODE_METADATA, /* the format's tables only */
+    PREALLOC_MODE_FALLOC,   /* reserved by the file system */
+    PREALLOC_MODE_FULL,     /* written */
     PREALLOC_MODE__MAX,
 } PreallocMode;
 
@@ -58,7 +59,7 @@ enum {
     BDRV_BLOCK_RAW = 0x08,          /* internal: ask *file at *map */
     BDRV_BLOCK_ALLOCATED = 0x10,    /* decided by this node, not by its backing */
     BDRV_BLOCK_EOF = 0x20,
-    BDRV_BLOCK_RECURSE = 0x40,      /* internal: data of *file may be zeros too, worth asking */
+    BDRV_BLOCK_RECURSE = 0x40, /* internal: data of *file may be zeros too, worth asking */
 };
 
 /* Opening and closing.  Main thread; the node is not in use yet, or quiesced. */
@@ -83,8 +84,8 @@ typedef struct BlockDriverLife {
      * Reopen in a transaction, quiesced.  prepare returns a state of the driver's own in *ret_state;
      * then exactly one of commit and abort frees it.  @flags are the new open flags.
      */
-    int coroutine_fn (*co_reopen_prepare)(BlockDriverState *bs, const BlockdevOptions *opts, int flags,
-                                          void **ret_state, Error **errp);
+    int coroutine_fn (*co_reopen_prepare)(BlockDriverState *bs, const BlockdevOptions *opts,
+                                          int flags, void **ret_state, Error **errp);
     void (*reopen_commit)(BlockDriverState *bs, void *state);
     void (*reopen_abort)(BlockDriverState *bs, void *state);
     /* Filters with requests of their own to hold or let go.  Main thread.  May be NULL. */
@@ -101,11 +102,11 @@ typedef struct BlockDriverData {
      * @flags may hold PREFETCH and NO_SERIALISING; hand them on to children (old contents are read
      * through a whole chain).
      */
-    int coroutine_fn (*co_preadv)(BlockDriverState *bs, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
-                                  size_t qiov_offset, BdrvRequestFlags flags);
+    int coroutine_fn (*co_preadv)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                  QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
     /* Only flags in bs->supported_write_flags arrive. NULL: read-only driver. */
-    int coroutine_fn (*co_pwritev)(BlockDriverState *bs, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
-                                   size_t qiov_offset, BdrvRequestFlags flags);
+    int coroutine_fn (*co_pwritev)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                   QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
     /* -ENOTSUP: written out as zeros by the caller unless NO_FALLBACK.  May be NULL. */
     int coroutine_fn (*co_pwrite_zeroes)(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                          BdrvRequestFlags flags);
@@ -117,11 +118,12 @@ typedef struct BlockDriverData {
      * BDRV_BLOCK_* of the first *pnum bytes (>= 1, a multiple of request_alignment) of the range; NULL:
      * all data.  *file is a node and *map an offset in it, with OFFSET_VALID or RAW.
      */
-    int coroutine_fn (*co_block_status)(BlockDriverState *bs, bool want_zero, int64_t offset, int64_t bytes,
-                                        int64_t *pnum, int64_t *map, BlockDriverState **file);
+    int coroutine_fn (*co_block_status)(BlockDriverState *bs, bool want_zero, int64_t offset,
+                                        int64_t bytes, int64_t *pnum, int64_t *map,
+                                        BlockDriverState **file);
     int64_t coroutine_fn (*co_getlength)(BlockDriverState *bs); /* NULL: that of bs->file */
-    int coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t offset, bool exact, PreallocMode prealloc,
-                                    BdrvRequestFlags flags, Error **errp);
+    int coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t offset, bool exact,
+                                    PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
     int64_t coroutine_fn (*co_get_allocated_file_size)(BlockDriverState *bs);
 } BlockDriverData;
 
@@ -142,7 +144,8 @@ typedef struct BlockDriverImage {
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);
     /* Coroutine, main thread.  Protocol drivers make the file; formats write into it.  May be NULL. */
     int coroutine_fn (*co_create)(const BlockCreateArgs *args, Error **errp);
-    int coroutine_fn (*co_get_info)(BlockDriverState *bs, BlockDriverInfo *ret_info); /* may be NULL */
+    int coroutine_fn (*co_get_info)(BlockDriverState *bs,
+                                    BlockDriverInfo *ret_info); /* may be NULL */
 } BlockDriverImage;
 
 typedef struct BlockDriver {

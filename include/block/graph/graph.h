@@ -57,9 +57,9 @@ struct BdrvChild {
     uint64_t perm;
     uint64_t shared_perm;
     uint64_t new_perm, new_shared; /* during a permission transaction only */
-    uint64_t unshared_below; /* what is done to the nodes below is done through bs */
+    uint64_t unshared_below;       /* what is done to the nodes below is done through bs */
     bool quiesced_parent;          /* drained_begin was called through this edge and not ended */
-    QLIST_ENTRY(BdrvChild) next;        /* of the parent's children */
+    QLIST_ENTRY(BdrvChild) next;   /* of the parent's children */
     QLIST_ENTRY(BdrvChild) next_parent; /* of the child's parents */
 };
 
@@ -83,9 +83,9 @@ typedef struct BdrvTrackedRequest BdrvTrackedRequest;
 /* Open flags. */
 enum {
     BDRV_O_RDWR = 0x02,
-    BDRV_O_NO_FLUSH = 0x200,      /* cache.no-flush */
-    BDRV_O_NOCACHE = 0x20,        /* cache.direct */
-    BDRV_O_UNMAP = 0x4000,        /* discard=unmap */
+    BDRV_O_NO_FLUSH = 0x200, /* cache.no-flush */
+    BDRV_O_NOCACHE = 0x20,   /* cache.direct */
+    BDRV_O_UNMAP = 0x4000,   /* discard=unmap */
     BDRV_O_NO_BACKING = 0x100,
     BDRV_O_INACTIVE = 0x800,
 };
@@ -119,15 +119,15 @@ struct BlockDriverState {
 
     /* Main thread. */
     int refcnt;
-    bool monitor_owned; /* made by blockdev-add; holds one reference */
-    bool closing;       /* the last reference went; closing it may take a while (G3) */
+    bool monitor_owned;        /* made by blockdev-add; holds one reference */
+    bool closing;              /* the last reference went; closing it may take a while (G3) */
     BdrvChild *file, *backing; /* also in children */
     QLIST_HEAD(, BdrvChild) children;
     QLIST_HEAD(, BdrvChild) parents;
     QTAILQ_ENTRY(BlockDriverState) all_list;
     QLIST_HEAD(, BdrvOpBlocker) op_blockers;
     QLIST_HEAD(, BdrvDirtyBitmap) dirty_bitmaps; /* the dirty room's */
-    BlockdevOptions *options; /* as opened, for reopen and query; owned */
+    BlockdevOptions *options;                    /* as opened, for reopen and query; owned */
 
     /* Atomic. */
     int quiesce_counter;
@@ -214,7 +214,8 @@ extern const BdrvChildClass child_of_bds;
 /* All users of @from (but stay_at_node edges and edges from @to's own subtree) go to @to.  Quiesces. */
 int coroutine_fn bdrv_co_replace_node(BlockDriverState *from, BlockDriverState *to, Error **errp);
 /* Set or (NULL) remove the backing child.  Quiesces. */
-int coroutine_fn bdrv_co_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing, Error **errp);
+int coroutine_fn bdrv_co_set_backing_hd(BlockDriverState *bs, BlockDriverState *backing,
+                                        Error **errp);
 
 /* Quiesce: no request in flight in @bs or above, none starting.  Nests. */
 void coroutine_fn bdrv_co_drained_begin(BlockDriverState *bs);
@@ -236,7 +237,8 @@ void bdrv_dec_in_flight(BlockDriverState *bs);
 void bdrv_drain_kick(void);
 
 /* Move the whole tree around @bs to @ctx, or say which user cannot. */
-int coroutine_fn bdrv_co_try_change_aio_context(BlockDriverState *bs, AioContext *ctx, Error **errp);
+int coroutine_fn bdrv_co_try_change_aio_context(BlockDriverState *bs, AioContext *ctx,
+                                                Error **errp);
 
 /* Before-write notifiers: data is a BdrvTrackedRequest; may yield; nonzero fails the write with it. */
 void bdrv_add_before_write_notifier(BlockDriverState *bs, NotifierWithReturn *notifier);

@@ -13,7 +13,7 @@
 /* Longest request accepted from above: a signed 32-bit count with room for padding to any alignment. */
 #define BDRV_REQUEST_MAX_BYTES (INT32_MAX & ~(int64_t)0xfffff)
 /* Largest image: room for alignment arithmetic in int64_t. */
-#define BDRV_MAX_LENGTH (INT64_MAX & ~(int64_t)0xfffffff)
+#define BDRV_MAX_LENGTH        (INT64_MAX & ~(int64_t)0xfffffff)
 
 typedef enum BdrvTrackedRequestType {
     BDRV_TRACKED_READ,
@@ -39,12 +39,14 @@ struct BdrvTrackedRequest {
 /* @qiov holds @bytes at its start; _part: at @qiov_offset. */
 int coroutine_fn bdrv_co_preadv(BdrvChild *child, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
                                 BdrvRequestFlags flags);
-int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
-                                     size_t qiov_offset, BdrvRequestFlags flags);
-int coroutine_fn bdrv_co_pwritev(BdrvChild *child, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
-                                 BdrvRequestFlags flags);
-int coroutine_fn bdrv_co_pwritev_part(BdrvChild *child, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
-                                      size_t qiov_offset, BdrvRequestFlags flags);
+int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t bytes,
+                                     QEMUIOVector *qiov, size_t qiov_offset,
+                                     BdrvRequestFlags flags);
+int coroutine_fn bdrv_co_pwritev(BdrvChild *child, int64_t offset, int64_t bytes,
+                                 QEMUIOVector *qiov, BdrvRequestFlags flags);
+int coroutine_fn bdrv_co_pwritev_part(BdrvChild *child, int64_t offset, int64_t bytes,
+                                      QEMUIOVector *qiov, size_t qiov_offset,
+                                      BdrvRequestFlags flags);
 int coroutine_fn bdrv_co_pread(BdrvChild *child, int64_t offset, int64_t bytes, void *buf,
                                BdrvRequestFlags flags);
 int coroutine_fn bdrv_co_pwrite(BdrvChild *child, int64_t offset, int64_t bytes, const void *buf,
@@ -57,18 +59,19 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t
 int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
 /* Control path flavour of resize: needs BLK_PERM_RESIZE. */
-int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact, PreallocMode prealloc,
-                                  BdrvRequestFlags flags, Error **errp);
+int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact,
+                                  PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
 
 /* BDRV_BLOCK_* of the first *pnum bytes; *pnum = 0 only at or past the end (then BDRV_BLOCK_EOF). */
-int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum,
-                                      int64_t *map, BlockDriverState **file);
+int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      int64_t *pnum, int64_t *map, BlockDriverState **file);
 /* Along the backing chain from @bs down to, not including, @base (NULL: all of it). */
-int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base, int64_t offset,
-                                            int64_t bytes, int64_t *pnum, int64_t *map,
-                                            BlockDriverState **file);
+int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base,
+                                            int64_t offset, int64_t bytes, int64_t *pnum,
+                                            int64_t *map, BlockDriverState **file);
 /* 1: allocated in @bs itself (filters looked through), 0: not. */
-int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes, int64_t *pnum);
+int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      int64_t *pnum);
 /* 1: the whole range surely reads as zeros, 0: not known, without reading. */
 int coroutine_fn bdrv_co_is_zero_fast(BlockDriverState *bs, int64_t offset, int64_t bytes);
 int64_t coroutine_fn bdrv_co_get_allocated_file_size(BlockDriverState *bs);

@@ -7,7 +7,7 @@
 #include "block/jobs/blockjob.h"
 
 typedef struct BackupJobArgs {
-    const char *job_id; /* NULL: the device's name */
+    const char *job_id;                /* NULL: the device's name */
     BlockDriverState *source, *target; /* borrowed; the job takes references */
     int64_t speed;
     MirrorSyncMode sync;
@@ -15,8 +15,8 @@ typedef struct BackupJobArgs {
     BitmapSyncMode bitmap_mode;
     bool compress;
     BlockdevOnError on_source_error, on_target_error;
-    int flags;    /* JobCreateFlags */
-    JobTxn *txn;  /* NULL: alone */
+    int flags;              /* JobCreateFlags */
+    JobTxn *txn;            /* NULL: alone */
     const BackupPerf *perf; /* NULL: defaults */
 } BackupJobArgs;
 

@@ -17,7 +17,8 @@
 typedef struct BlockJob BlockJob;
 
 typedef struct BlockJobDriver {
-    JobDriver job_driver; /* first: a Job's driver is a BlockJobDriver when block_job_of() says so */
+    JobDriver
+        job_driver; /* first: a Job's driver is a BlockJobDriver when block_job_of() says so */
     /* Main thread; may be NULL. */
     void (*set_speed)(BlockJob *job, int64_t speed);
     void (*query)(BlockJob *job, BlockJobInfo *info);
@@ -50,8 +51,9 @@ struct BlockJob {
  * the device, an error if it has none.  While it lives nobody resizes, replaces or deletes @bs or makes it
  * a target; other jobs may read it.  @speed < 0 is refused.
  */
-void *block_job_create(const char *job_id, const BlockJobDriver *driver, JobTxn *txn, BlockDriverState *bs,
-                       uint64_t perm, uint64_t shared, int64_t speed, int flags, Error **errp);
+void *block_job_create(const char *job_id, const BlockJobDriver *driver, JobTxn *txn,
+                       BlockDriverState *bs, uint64_t perm, uint64_t shared, int64_t speed,
+                       int flags, Error **errp);
 /* The edge to the node that block_job_create() was given. */
 BdrvChild *block_job_source(BlockJob *job);
 /* One more node in use, for nothing else; its parent is the job (drained with it). */
@@ -62,7 +64,8 @@ void block_job_block_ops(BlockJob *job, BlockDriverState *bs);
 void coroutine_fn block_job_co_remove_all_bdrv(BlockJob *job);
 /* NULL if @job is not a block job. */
 BlockJob *block_job_of(Job *job);
-BlockJob *block_job_get(const char *id, Error **errp); /* DeviceNotActive: Block job 'x' not found */
+BlockJob *block_job_get(const char *id,
+                        Error **errp); /* DeviceNotActive: Block job 'x' not found */
 BlockJob *block_job_next(BlockJob *job);
 /* block-job-cancel: without @force a job that the user paused is refused. */
 void block_job_user_cancel(BlockJob *job, bool force, Error **errp);
@@ -73,7 +76,8 @@ int64_t block_job_ratelimit_delay(BlockJob *job, int64_t n);
  * Policy, iostatus and BLOCK_JOB_ERROR for an I/O error (> 0) of the job; on stop it is paused as by the
  * user, so that job-resume makes it try again.  Job's AioContext or main thread; does not yield.
  */
-BlockErrorAction block_job_error_action(BlockJob *job, BlockdevOnError on_err, bool is_read, int error);
+BlockErrorAction block_job_error_action(BlockJob *job, BlockdevOnError on_err, bool is_read,
+                                        int error);
 void block_job_iostatus_reset(BlockJob *job);
 BlockJobInfo *block_job_query(BlockJob *job);
 

@@ -87,12 +87,13 @@ struct Job {
     int64_t rate_start_current, rate_mark_current;
 
     /* Atomic. */
-    AioContext *aio_context; /* changed by the main thread, only while the job is paused by a drain */
+    AioContext
+        *aio_context; /* changed by the main thread, only while the job is paused by a drain */
     int refcnt;
     int pause_count; /* the user's and the drains' */
     bool user_paused;
     bool cancelled, force_cancel;
-    bool busy; /* the coroutine is running or waiting for its own I/O, not in a pause or sleep */
+    bool busy;  /* the coroutine is running or waiting for its own I/O, not in a pause or sleep */
     bool woken; /* by job_wake(), and no sleep has ended for it yet */
     int wakes;  /* bottom halves on their way to the coroutine */
     int64_t progress_current, progress_total;
@@ -113,8 +114,8 @@ struct Job {
  * @txn: NULL: a transaction of its own.  Checks the id (well formed, not in use).
  * Context @ctx is where run() will run.  Emits JOB_STATUS_CHANGE.
  */
-void *job_create(const char *job_id, const JobDriver *driver, JobTxn *txn, AioContext *ctx, int flags,
-                 Error **errp);
+void *job_create(const char *job_id, const JobDriver *driver, JobTxn *txn, AioContext *ctx,
+                 int flags, Error **errp);
 void job_start(Job *job); /* CREATED -> RUNNING; run() starts soon, in its context */
 /* A job that was created and will not be started: abort() and clean() run, then it is gone. */
 void coroutine_fn job_early_fail(Job *job);

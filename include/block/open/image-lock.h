@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include "util/error.h"
 
-#define RAW_LOCK_PERM_BASE 100
+#define RAW_LOCK_PERM_BASE   100
 #define RAW_LOCK_SHARED_BASE 200
 
 /* Does the file system of @fd do OFD locks? */

@@ -35,13 +35,15 @@ BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, E
  * For a driver's co_open: open or look up @ref and attach it as child @name (also sets bs->file for
  * "file").  NULL with @errp set.
  */
-BdrvChild *coroutine_fn bdrv_open_child(BlockDriverState *bs, const BlockdevRef *ref, const char *name,
-                                        BdrvChildRole role, Error **errp);
+BdrvChild *coroutine_fn bdrv_open_child(BlockDriverState *bs, const BlockdevRef *ref,
+                                        const char *name, BdrvChildRole role, Error **errp);
 /* Backing of a format whose options have one; @ref NULL: bs->backing_file, if there is one. */
-int coroutine_fn bdrv_open_backing(BlockDriverState *bs, const BlockdevRefOrNull *ref, Error **errp);
+int coroutine_fn bdrv_open_backing(BlockDriverState *bs, const BlockdevRefOrNull *ref,
+                                   Error **errp);
 
 /* Make an image file of @format at @args->filename, as qemu-img create does. */
-int coroutine_fn bdrv_co_create_image(const char *format, const BlockCreateArgs *args, Error **errp);
+int coroutine_fn bdrv_co_create_image(const char *format, const BlockCreateArgs *args,
+                                      Error **errp);
 
 /* All or none, with the whole subgraph of each quiesced. */
 int coroutine_fn bdrv_co_reopen_multiple(const BlockdevOptionsList *list, Error **errp);
