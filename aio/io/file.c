@@ -48,7 +48,7 @@ int aio_file_engine_check(AioContext *ctx, AioFileEngine engine, Error **errp)
         }
         return 0;
     case AIO_FILE_NATIVE:
-        return aio_native_setup(ctx, errp);
+        return in_aio_context(ctx) ? aio_native_setup(ctx, errp) : aio_native_probe(errp);
     case AIO_FILE_THREADS:
         return 0;
     }
@@ -123,7 +123,10 @@ static int coroutine_fn engine_rw(AioContext *ctx, AioFileEngine e, FileRw *rw)
 {
     switch (e) {
     case AIO_FILE_IO_URING:
-        assert(ctx->uring);
+        /* A file that was opened elsewhere may have moved to a context whose ring was refused. */
+        if (!ctx->uring) {
+            return -ENOTSUP;
+        }
         return uring_rw(ctx, rw);
     case AIO_FILE_NATIVE:
         return native_rw(ctx, rw);

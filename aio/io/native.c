@@ -107,6 +107,19 @@ static void native_free(AioContext *ctx, AioHook *hook)
     g_free(n);
 }
 
+int aio_native_probe(Error **errp)
+{
+    io_context_t io = NULL;
+    int ret = io_setup(1, &io);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "libaio cannot be used");
+        return ret;
+    }
+    io_destroy(io);
+    return 0;
+}
+
 int aio_native_setup(AioContext *ctx, Error **errp)
 {
     AioNative *n;
@@ -141,10 +154,14 @@ int aio_native_setup(AioContext *ctx, Error **errp)
 
 int coroutine_fn aio_native_co(AioContext *ctx, struct iocb *iocb)
 {
-    AioNative *n = container_of(ctx->native_hook, AioNative, hook);
     NativeReq req = {.iocb = iocb, .co = qemu_coroutine_self()};
+    int ret = aio_native_setup(ctx, NULL); /* a file may have moved here since it was opened */
+    AioNative *n;
 
-    assert(ctx->native_hook); /* aio_file_engine_check() was not asked in this context? */
+    if (ret < 0) {
+        return ret;
+    }
+    n = container_of(ctx->native_hook, AioNative, hook);
     io_set_eventfd(iocb, n->efd);
     iocb->data = &req;
     QSIMPLEQ_INSERT_TAIL(&n->queue, &req, next);

@@ -6,6 +6,9 @@
 #include <libaio.h>
 #include "aio/aio-int.h"
 
+/* Any thread: does the kernel let us?  0, or negative errno and the reason. */
+int aio_native_probe(Error **errp);
+
 /* Make @ctx able to do it, if it is not.  0, or negative errno and the reason. */
 int aio_native_setup(AioContext *ctx, Error **errp);
 

@@ -13,8 +13,9 @@
  * E2  A client holds a reference.  Ending an export takes no new clients, cuts the ones there are, and
  *     then waits for what they have in flight; nothing is taken from under a request.
  * E3  An export holds its iothread object, so that cannot be deleted.  Who leaves an iothread last takes
- *     the tree back to the main context.  A client of another export may then still wait for its peer in
- *     that thread (it follows when it is woken), so that export holds the object from there on.
+ *     the tree back to the main context.  Whenever a tree moves, for whatever reason, a client may still
+ *     wait for its peer in the thread that was left (it follows when it is woken), so an export that has
+ *     clients holds that iothread from there on.
  *
  * Main thread.
  */
@@ -83,20 +84,31 @@ static int coroutine_fn move_to_iothread(BlockExport *exp, BlockDriverState *bs,
     return r;
 }
 
-/* E3 */
-static void keep_for_waiting_clients(UserObject *iothread)
+/* object_iterate(): is it the iothread of @opaque's context?  Then @opaque holds it from now on. */
+static int keep_left_iothread(UserObject *object, void *opaque)
 {
-    AioContext *ctx = iothread_get_aio_context(object_instance(iothread));
-    BlockExport *exp;
+    BlockExport *exp = opaque;
 
-    QLIST_FOREACH (exp, &block_exports, next) {
-        bool has_clients = exp->refcnt > (exp->user_owned ? 1 : 0);
-
-        if (exp->ctx == ctx && exp->iothread != iothread && has_clients) {
-            object_ref(iothread);
-            exp->left_iothreads = g_slist_prepend(exp->left_iothreads, iothread);
-        }
+    if (strcmp(object_type(object), "iothread") != 0 ||
+        iothread_get_aio_context(object_instance(object)) != exp->ctx) {
+        return 0;
     }
+    if (!g_slist_find(exp->left_iothreads, object)) {
+        object_ref(object);
+        exp->left_iothreads = g_slist_prepend(exp->left_iothreads, object);
+    }
+    return 1;
+}
+
+/* E3 */
+void blk_exp_aio_context_changed(BlockExport *exp, AioContext *ctx)
+{
+    bool has_clients = exp->refcnt > (exp->user_owned ? 1 : 0);
+
+    if (has_clients) {
+        object_iterate(keep_left_iothread, exp);
+    }
+    exp->ctx = ctx;
 }
 
 /* E3.  Failure is no harm: then another user keeps the tree where it is. */
@@ -113,7 +125,6 @@ static void coroutine_fn leave_iothread(BlockExport *exp, BlockDriverState *bs)
         }
     }
     if (!other && bs) {
-        keep_for_waiting_clients(exp->iothread);
         bdrv_co_try_change_aio_context(bs, qemu_get_aio_context(), NULL);
     }
     object_unref(exp->iothread);
@@ -240,6 +251,7 @@ static void coroutine_fn delete_entry(void *opaque)
         bdrv_ref(bs);
     }
     blk_co_unref(exp->blk);
+    exp->blk = NULL; /* we are on the list until the end, and yield */
     leave_iothread(exp, bs);
     g_slist_free_full(exp->left_iothreads, (GDestroyNotify)object_unref);
     if (bs) {
@@ -349,7 +361,7 @@ BlockExportInfoList *blk_exp_query(void)
         if (!exp->running) {
             continue;
         }
-        bs = blk_bs(exp->blk);
+        bs = exp->blk ? blk_bs(exp->blk) : NULL;
         info = g_new0(BlockExportInfo, 1);
         info->id = g_strdup(exp->id);
         info->type = exp->drv->type;

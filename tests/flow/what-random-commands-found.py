@@ -5,7 +5,8 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
-from qblk import MIB  # noqa: E402
+import nbd  # noqa: E402
+from qblk import MIB, QmpError  # noqa: E402
 from tap import main, need_qblk, test  # noqa: E402
 
 
@@ -36,6 +37,59 @@ def _(t):
         while other.read().get('id') != i + 2:
             pass
     other.close()
+
+
+@test('a disk with aio=native follows its export into an iothread, and is reopened there')
+def _(t):
+    d = t.daemon('--object', 'iothread,id=io0')
+    path = t.image('a.img', MIB, [(0, b'first')])
+    options = {'driver': 'file', 'node-name': 'a', 'filename': path, 'aio': 'native',
+               'cache': {'direct': True}}
+    d.qmp('blockdev-add', options)
+    d.export('a', iothread='io0')
+    h = nbd.NBD()
+    h.connect_uri(d.uri())
+    assert h.pread(4096, 0)[:5] == b'first'
+    d.qmp('blockdev-reopen', options=[options])
+    assert h.pread(4096, 0)[:5] == b'first'
+    h.shutdown()
+
+
+@test('a client that waits in an iothread keeps it, wherever its disk goes from there')
+def _(t):
+    d = t.daemon('--object', 'iothread,id=io0', '--object', 'iothread,id=io1')
+    d.file('a', t.image('a.img', MIB, [(0, b'first')]))
+    d.export('a', name='one', iothread='io0')
+    d.export('a', name='two')
+    h = nbd.NBD()
+    h.connect_uri(d.uri('two'))
+    assert h.pread(5, 0) == b'first'
+    assert h.pread(5, 0) == b'first'
+    d.export('a', name='three', iothread='io1')
+    d.qmp('block-export-del', id='export-one')
+    try:
+        d.qmp('object-del', id='io0')
+    except QmpError as e:
+        assert 'in use' in e.desc, e
+    assert h.pread(5, 0) == b'first'
+    d.qmp('nbd-server-stop')
+    d.qmp('object-del', id='io1')
+
+
+@test('a descriptor that is no listening socket is refused and left open')
+def _(t):
+    d = t.daemon(nbd=False)
+    # The QMP client's own connection: a socket of the daemon's that does not listen.
+    fds = [int(fd) for fd in os.listdir(f'/proc/{d.process.pid}/fd')]
+    for fd in fds:
+        try:
+            d.qmp('nbd-server-start', addr={'type': 'fd', 'data': {'str': str(fd)}})
+            d.qmp('nbd-server-stop')
+            break       # that was the QMP listener
+        except QmpError as e:
+            assert 'socket' in e.desc, e
+    assert set(os.listdir(f'/proc/{d.process.pid}/fd')) >= {str(fd) for fd in fds if fd < 3}
+    d.qmp('query-named-block-nodes')
 
 
 if __name__ == '__main__':

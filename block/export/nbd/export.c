@@ -118,7 +118,7 @@ static void nbd_context_changed(void *opaque, AioContext *ctx)
     NbdExport *exp = opaque;
     NbdClient *client;
 
-    exp->common.ctx = ctx;
+    blk_exp_aio_context_changed(&exp->common, ctx);
     QTAILQ_FOREACH (client, &exp->clients, next) {
         nbd_client_set_context(client, ctx);
     }

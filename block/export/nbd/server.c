@@ -228,8 +228,7 @@ int coroutine_fn nbd_server_co_start_fd(int listen_fd, uint32_t handshake_max_se
         r = set_non_blocking(listen_fd, errp);
     }
     if (r < 0) {
-        close(listen_fd);
-        return r;
+        return r; /* a number that is not a listener of the caller's is not ours to close */
     }
     server_begin(listen_fd, NULL, handshake_max_seconds, max_connections);
     return 0;
@@ -275,7 +274,8 @@ int coroutine_fn nbd_server_co_start(const SocketAddress *addr, uint32_t handsha
             return -ENOTSUP;
         }
         fd = aio_socket_listen_unix(addr->u.q_unix.path, errp);
-        unlink_path = g_strdup(addr->u.q_unix.path);
+        /* Absolute: a daemon that goes to the background changes its directory. */
+        unlink_path = g_canonicalize_filename(addr->u.q_unix.path, NULL);
         break;
     case SOCKET_ADDRESS_TYPE_INET:
         fd = listen_inet(&addr->u.inet, errp);
