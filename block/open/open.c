@@ -132,6 +132,20 @@ BlockDriverState *coroutine_fn bdrv_co_open(const BlockdevOptions *opts, Error *
     return bdrv_open_node(opts, &none, errp);
 }
 
+/* Attach; a child of another iothread comes along with all that is connected to it, or names who stays. */
+static BdrvChild *coroutine_fn attach(BlockDriverState *bs, BlockDriverState *child_bs,
+                                      const char *name, BdrvChildRole role, Error **errp)
+{
+    bool is_fresh =
+        QLIST_EMPTY(&bs->parents) && QLIST_EMPTY(&bs->children); /* it follows its child */
+
+    if (!is_fresh && child_bs->aio_context != bs->aio_context &&
+        bdrv_co_try_change_aio_context(child_bs, bs->aio_context, errp) < 0) {
+        return NULL;
+    }
+    return bdrv_attach_child(bs, child_bs, name, role, errp);
+}
+
 BdrvChild *coroutine_fn bdrv_open_child(BlockDriverState *bs, const BlockdevRef *ref,
                                         const char *name, BdrvChildRole role, Error **errp)
 {
@@ -155,7 +169,7 @@ BdrvChild *coroutine_fn bdrv_open_child(BlockDriverState *bs, const BlockdevRef 
             return NULL;
         }
     }
-    child = bdrv_attach_child(bs, child_bs, name, role, errp);
+    child = attach(bs, child_bs, name, role, errp);
     if (child && !(role & BDRV_CHILD_COW) && child_bs->filename[0] && !bs->filename[0]) {
         g_free(bs->filename);
         bs->filename = g_strdup(child_bs->filename);
@@ -211,7 +225,7 @@ int coroutine_fn bdrv_open_backing(BlockDriverState *bs, const BlockdevRefOrNull
         error_prepend(errp, "Could not open backing file: ");
         return -EINVAL;
     }
-    child = bdrv_attach_child(bs, backing, "backing", BDRV_CHILD_COW, errp);
+    child = attach(bs, backing, "backing", BDRV_CHILD_COW, errp);
     bdrv_co_unref(backing);
     return child ? 0 : -EPERM;
 }

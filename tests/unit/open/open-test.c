@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* From options to a graph: rules O1 and O2 of block/open/open.c, and nodes that the monitor owns. */
 #include <errno.h>
+#include "aio/iothread.h"
 #include "block/open/open.h"
 #include "tests/unit/open/toy.h"
 #include "util/osdep.h"
@@ -86,6 +87,28 @@ static void coroutine_fn options_that_contradict_are_refused(void)
                                      "\"discard\":\"unmap\"}"));
 }
 
+static void coroutine_fn children_from_two_iothreads_come_together(void)
+{
+    IOThread *thread = iothread_create("t0", AIO_ENGINE_AUTO, &error_abort);
+    AioContext *ctx = iothread_get_aio_context(thread);
+    BlockDriverState *first =
+        block_test_co_open("{\"driver\":\"null-co\",\"node-name\":\"first\"}");
+    BlockDriverState *second = block_test_co_open(
+        "{\"driver\":\"raw\",\"node-name\":\"second\",\"file\":{\"driver\":\"null-co\"}}");
+    BlockDriverState *bs;
+
+    bdrv_co_try_change_aio_context(first, ctx, &error_abort);
+    bs =
+        block_test_co_open("{\"driver\":\"raw\",\"size\":%d,\"file\":\"first\"}", TOY_TWO_CHILDREN);
+    g_assert_true(bs->aio_context == ctx && second->aio_context == ctx);
+    g_assert_true(second->file->bs->aio_context == ctx);
+    bdrv_co_try_change_aio_context(bs, qemu_get_aio_context(), &error_abort);
+    bdrv_co_unref(bs);
+    bdrv_co_unref(first);
+    bdrv_co_unref(second);
+    iothread_destroy(thread);
+}
+
 static int coroutine_fn add_node(const char *json, Error **errp)
 {
     g_autoptr(BlockdevOptions) opts = block_test_options("%s", json);
@@ -142,6 +165,8 @@ static void add(void)
                    definition_takes_over_from_its_parent);
     block_test_add("/open/open/options that contradict each other are refused",
                    options_that_contradict_are_refused);
+    block_test_add("/open/open/children from two iothreads come together in one",
+                   children_from_two_iothreads_come_together);
     block_test_add("/open/owned/the monitor owns what it adds, and deletes only that",
                    monitor_owns_what_it_adds);
     block_test_add("/open/owned/all that is owned goes at exit", all_that_is_owned_goes_at_exit);

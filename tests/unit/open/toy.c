@@ -52,6 +52,12 @@ static int coroutine_fn raw_co_open(BlockDriverState *bs, const BlockdevOptions 
         error_setg(errp, "toy raw takes no offset"); /* after it has got its child */
         return -EINVAL;
     }
+    if (opts->u.raw.has_size && opts->u.raw.size == TOY_TWO_CHILDREN) {
+        BdrvChildRole role = BDRV_CHILD_DATA;
+        BlockdevRef second = {.type = QTYPE_QSTRING, .u.reference = (char *)"second"};
+
+        return bdrv_open_child(bs, &second, "second", role, errp) ? 0 : -EINVAL;
+    }
     return 0;
 }
 

@@ -3,7 +3,7 @@
  * Drivers for tests of the open room, under names that the schema knows.
  *
  * "null-co": the end of a tree; latency-ns: TOY_REFUSE_OPEN and TOY_REFUSE_REOPEN make it fail.
- * "raw": has one child "file", which it shows unchanged.
+ * "raw": has one child "file", which it shows unchanged; with size TOY_TWO_CHILDREN also the node "second".
  * "file", "host_device": a disk of one block that begins with the last part of its file name.
  */
 #ifndef TESTS_UNIT_OPEN_TOY_H
@@ -11,7 +11,8 @@
 
 #include "tests/lib/block-test.h"
 
-enum { TOY_REFUSE_OPEN = 1, TOY_REFUSE_REOPEN = 2, TOY_REFUSE_READ = 3 };
+enum { TOY_TWO_CHILDREN = 2048 };
+enum { TOY_REFUSE_OPEN = 1, TOY_REFUSE_REOPEN = 2 };
 
 typedef struct Toy {
     int64_t latency; /* as opened or reopened last */
