@@ -115,6 +115,12 @@ void cow_mark_done(BackupBlockJob *job, int64_t start, int64_t end)
                                                    last_is_done(job) && !last_before));
 }
 
+/* B7, B10: nothing needs to be copied any more, or nothing is left to be saved. */
+static bool is_over(const BackupBlockJob *job)
+{
+    return job->ending || job->cow_ret < 0;
+}
+
 /* Clusters [start, end), none of them done, in pieces of one buffer. */
 static int coroutine_fn copy_clusters(BackupBlockJob *job, CopyPool *pool, int64_t start,
                                       int64_t end, bool *ret_error_is_read)
@@ -127,7 +133,7 @@ static int coroutine_fn copy_clusters(BackupBlockJob *job, CopyPool *pool, int64
         *ret_error_is_read = true;
         return -ENOMEM;
     }
-    while (start < end && ret >= 0) {
+    while (start < end && ret >= 0 && !(pool == job->cow_pool && is_over(job))) {
         int64_t n = MIN(end - start, at_once);
         int64_t offset = start * job->cluster_size;
         int64_t bytes = MIN(n * job->cluster_size, job->len - offset);
@@ -147,12 +153,6 @@ static int coroutine_fn copy_clusters(BackupBlockJob *job, CopyPool *pool, int64
     }
     copy_pool_put(pool, buf);
     return ret;
-}
-
-/* B7, B10: nothing needs to be copied any more, or nothing is left to be saved. */
-static bool is_over(const BackupBlockJob *job)
-{
-    return job->ending || job->cow_ret < 0;
 }
 
 /* B9 */

@@ -42,6 +42,7 @@ static int coroutine_fn backup_run(Job *j, Error **errp)
         return job->cow_ret;
     }
     if (ret == 0) {
+        assert(hbitmap_count(job->done_bitmap) == (uint64_t)cow_clusters(job)); /* H2 */
         ret = bdrv_co_flush(job->target->bs);
         if (ret < 0) {
             block_job_error_action(&job->common, BLOCKDEV_ON_ERROR_REPORT, false, -ret);

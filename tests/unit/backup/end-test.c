@@ -196,6 +196,29 @@ static void coroutine_fn test_a_write_leaves_the_notifier_before_the_memory_goes
     tear_down(&s);
 }
 
+/* A large write has most of its copying before it when the backup is cancelled: it is let go. */
+static void coroutine_fn test_a_cancel_does_not_wait_for_the_rest_of_a_large_copy(void)
+{
+    BlockTestRequest *write;
+    BlockJob *job;
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_FULL);
+    s.args.sync = MIRROR_SYNC_MODE_NONE;
+    test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
+    job = story_co_start_backup(&s.args);
+    write = block_test_co_start(s.user, BLOCK_TEST_WRITE_ZEROES, 0, DISK_BYTES, 0);
+    test_ram_co_wait_held(s.target, 1);
+    job_user_cancel(&job->job, true, &error_abort);
+    block_test_co_settle();
+    test_ram_release(s.target);
+    g_assert_cmpint(block_test_co_join(write), ==, 0);
+    g_assert_cmpint(story_co_wait(job), ==, -ECANCELED);
+    g_assert_cmpuint(test_ram_counts(s.target)->writes, <=, 1);
+    block_test_co_expect(s.user, 0, DISK_BYTES, 0);
+    tear_down(&s);
+}
+
 /* Two backups of one disk: the end of one does not disturb a write that the other holds. */
 static void coroutine_fn test_one_backup_ends_while_the_other_holds_a_write(void)
 {
@@ -249,6 +272,8 @@ static void add_tests(void)
                    test_a_reader_is_kept_safe_though_the_backup_has_failed);
     block_test_add("/backup/end/a write leaves the notifier before the memory goes",
                    test_a_write_leaves_the_notifier_before_the_memory_goes);
+    block_test_add("/backup/end/a cancel does not wait for the rest of a large copy",
+                   test_a_cancel_does_not_wait_for_the_rest_of_a_large_copy);
     block_test_add("/backup/end/one backup ends while the other holds a write",
                    test_one_backup_ends_while_the_other_holds_a_write);
 }
