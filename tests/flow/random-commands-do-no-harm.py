@@ -99,7 +99,7 @@ class Speaker:
             return {**self.file(), **name}
         if kind == 'null-co':
             return {'driver': kind, **name, **self.maybe(.8, size=self.size()), **self.common(),
-                    **self.maybe(.3, latency_ns=self.r.randrange(5000000)),
+                    **self.maybe(.3, latency_ns=self.r.randrange(1000000)),
                     **self.maybe(.5, read_zeroes=True)}
         if kind == 'example':
             return {'driver': kind, **name, **self.maybe(.8, size=self.size()), **self.common()}
@@ -114,7 +114,7 @@ class Speaker:
                 **self.maybe(.4, inject_error=[self.rule()]),
                 **self.maybe(.1, set_state=[{'event': 'write_aio', 'new_state': 2}]),
                 **self.maybe(.2, align=self.one(512, 4096, 1000)),
-                **self.maybe(.2, max_transfer=self.one(512, 65536, 4096))}
+                **self.maybe(.2, max_transfer=self.one(65536, 262144))}
 
     def backup(self, drive=False):
         target = {'target': self.other()}
