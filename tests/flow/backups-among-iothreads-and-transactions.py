@@ -96,6 +96,27 @@ def _(t):
     d.export('src0', 'again')
 
 
+@test('the part of a file that a raw node shows does not change under a backup of it')
+def _(t):
+    d = disks(t, 1)
+    d.add(driver='file', node_name='f', filename=fill(t.path('f.img'), 2 * SIZE, 9))
+    part = {'driver': 'raw', 'node-name': 'part', 'file': 'f', 'offset': 0, 'size': SIZE}
+    d.qmp('blockdev-add', part)
+    d.qmp('object-add', {'qom-type': 'throttle-group', 'id': 'g'})
+    d.add(driver='throttle', node_name='over', throttle_group='g', file='part')
+    for source in 'part', 'over':
+        d.qmp('blockdev-reopen', options=[part])
+        d.qmp('blockdev-backup', action(0, device=source, speed=65536)['data'])
+        for change in {'offset': 65536}, {'size': SIZE // 2}:
+            error = d.qmp.error('blockdev-reopen', options=[dict(part, **change)])
+            assert "'part'" in error.desc and 'resize' in error.desc, error.desc
+        d.qmp('blockdev-reopen', options=[part])  # nothing changes
+        d.qmp('block-job-set-speed', device='j0', speed=0)
+        d.qmp.job_ok('j0')
+        d.qmp.job_gone('j0')
+        d.qmp('blockdev-reopen', options=[dict(part, offset=65536)])
+
+
 def dirty(d, node, name):
     for n in d.qmp('query-named-block-nodes'):
         if n['node-name'] == node:

@@ -103,6 +103,26 @@ static void raw_refresh_limits(BlockDriverState *bs)
     bs->supported_truncate_flags = file->supported_truncate_flags & BDRV_REQ_ZERO_WRITE;
 }
 
+/* Another part of the file is another disk: for those who hold the node to its size too much. */
+static int check_may_move(BlockDriverState *bs, const RawState *next, Error **errp)
+{
+    const RawState *s = bs->opaque;
+    uint64_t perm, shared;
+
+    if (s->offset == next->offset && s->has_size == next->has_size && s->size == next->size) {
+        return 0;
+    }
+    bdrv_get_cumulative_perm(bs, &perm, &shared);
+    if (!(shared & BLK_PERM_RESIZE)) {
+        error_setg(errp,
+                   "Cannot change the part of the file that node '%s' shows: a user of it does "
+                   "not allow 'resize'",
+                   bdrv_get_node_name(bs));
+        return -EPERM;
+    }
+    return 0;
+}
+
 static int coroutine_fn raw_co_reopen_prepare(BlockDriverState *bs, const BlockdevOptions *opts,
                                               int flags, void **ret_state, Error **errp)
 {
@@ -112,6 +132,9 @@ static int coroutine_fn raw_co_reopen_prepare(BlockDriverState *bs, const Blockd
     if (ret == 0 && is_window(next) != is_window(bs->opaque)) {
         error_setg(errp, "Cannot change between the whole file and a part of it while open");
         ret = -EINVAL;
+    }
+    if (ret == 0) {
+        ret = check_may_move(bs, next, errp);
     }
     if (ret < 0) {
         g_free(next);
