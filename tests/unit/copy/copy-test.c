@@ -112,6 +112,7 @@ static void coroutine_fn one_byte_makes_its_cluster_data(void)
     g_assert_cmpint(run(&p, 1000, 3 * CLUSTER), ==, 0); /* begins and ends inside clusters */
     same(&p, 1000, 3 * CLUSTER);
     g_assert_cmpuint(test_ram_counts(p.target)->bytes_written, ==, CLUSTER);
+    g_assert_cmpint(test_ram_allocated(p.target), ==, CLUSTER); /* the one from 64 KiB on */
     pair_free(&p);
 }
 
