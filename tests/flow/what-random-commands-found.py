@@ -92,5 +92,28 @@ def _(t):
     d.qmp('query-named-block-nodes')
 
 
+@test('a quiesce of the target and of a node above the source ends, with writes on their way')
+def _(t):
+    d = t.daemon('--object', 'throttle-group,id=t0,x-iops-total=5')
+    d.add(driver='throttle', node_name='top', throttle_group='t0',
+          file={'driver': 'file', 'node-name': 'src', 'filename': t.image('src.img', 4 * MIB)})
+    d.add(driver='null-co', node_name='dst', size=4 * MIB)
+    d.export('top')
+    for node in ('top', 'dst'):
+        d.qmp('block-dirty-bitmap-add', node=node, name='b')
+    d.qmp('blockdev-backup', {'job-id': 'j', 'device': 'src', 'target': 'dst', 'sync': 'none'})
+    h = nbd.NBD()
+    h.connect_uri(d.uri())
+    for order in (('dst', 'top'), ('top', 'dst')):
+        writes = [h.aio_pwrite(b'x' * 4096, i * 65536) for i in range(8)]
+        h.pread(512, 0)     # they are in the daemon: the throttle holds them in order
+        d.qmp('transaction', actions=[{'type': 'block-dirty-bitmap-clear',
+                                       'data': {'node': node, 'name': 'b'}} for node in order])
+        while writes:
+            writes = [c for c in writes if not h.aio_command_completed(c)]
+            h.poll(10 if writes else 0)
+    h.shutdown()
+
+
 if __name__ == '__main__':
     main()

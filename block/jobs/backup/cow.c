@@ -36,7 +36,8 @@
  *     copied already or not: whoever reads then sees the old contents only.
  *
  * B9  While the target is quiesced no before-write copy begins: the guest's write waits.  Unless the
- *     source is quiesced too: then writes that are in flight must end, and no other can come.  Or the
+ *     source, or a node above it, is quiesced too: then writes that are in flight must end (the quiesce
+ *     of the upper node waits for them), and no other can come from there.  Or the
  *     backup is over: it waits for those writes, the quiesce for the backup, and nothing is copied.
  *
  * B10 A backup ends in this order: no copy begins; whoever is between begin() and end() leaves; the
@@ -155,12 +156,29 @@ static int coroutine_fn copy_clusters(BackupBlockJob *job, CopyPool *pool, int64
     return ret;
 }
 
+/* Main thread, which owns the edges. */
+static bool quiesced_from_above(const BlockDriverState *bs)
+{
+    BdrvChild *c;
+
+    if (__atomic_load_n(&bs->quiesce_counter, __ATOMIC_SEQ_CST) > 0) {
+        return true;
+    }
+    QLIST_FOREACH (c, &bs->parents, next_parent) {
+        if (c->klass->parent_is_bds && quiesced_from_above(c->opaque)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* B9 */
 static bool gate_is_closed(const BackupBlockJob *job)
 {
     return !is_over(job) &&
            __atomic_load_n(&job->target->bs->quiesce_counter, __ATOMIC_SEQ_CST) > 0 &&
-           __atomic_load_n(&job->source->bs->quiesce_counter, __ATOMIC_SEQ_CST) == 0;
+           __atomic_load_n(&job->source->bs->quiesce_counter, __ATOMIC_SEQ_CST) == 0 &&
+           !__atomic_load_n(&job->above_is_quiesced, __ATOMIC_SEQ_CST);
 }
 
 /* Counted first, looked at after: a quiesce either sees the count or is seen (as D2). */
@@ -178,6 +196,13 @@ static void coroutine_fn pass_gate(BackupBlockJob *job)
 
 bool cow_drained_poll(BlockJob *job)
 {
+    BackupBlockJob *backup = backup_job_of(job);
+
+    /* Nodes are quiesced one after another, then asked: those above the source may have come later. */
+    if (backup->source && !__atomic_load_n(&backup->above_is_quiesced, __ATOMIC_SEQ_CST) &&
+        quiesced_from_above(backup->source->bs)) {
+        cow_drained_changed(job);
+    }
     return __atomic_load_n(&backup_job_of(job)->cow_running, __ATOMIC_SEQ_CST) > 0;
 }
 
@@ -194,6 +219,8 @@ void cow_drained_changed(BlockJob *job)
     if (!backup_job_of(job)->source) {
         return; /* the job is being made in a quiesce, or is gone from its nodes */
     }
+    __atomic_store_n(&backup_job_of(job)->above_is_quiesced,
+                     quiesced_from_above(backup_job_of(job)->source->bs), __ATOMIC_SEQ_CST);
     job_ref(&job->job);
     aio_bh_schedule_oneshot(job->job.aio_context, gate_bh, &job->job);
 }
