@@ -75,6 +75,9 @@ static void coroutine_fn test_a_quiesce_waits_for_pieces_that_are_in_the_other_d
         aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(drain_entry, &s));
         qemu_co_sleep_ns(1000000);
         g_assert_false(s.drained);
+        g_assert_true(test_ram_release_one(held)); /* and the sweep has an opportunity to pause */
+        qemu_co_sleep_ns(1000000);
+        g_assert_false(s.drained);
         test_ram_release(held);
         while (!s.drained) {
             qemu_co_sleep_ns(1000);
