@@ -194,12 +194,20 @@ static void coroutine_fn pass_gate(BackupBlockJob *job)
     }
 }
 
+/* The job is neither being made in a quiesce, nor letting go of its nodes. */
+static bool holds_source(BlockJob *job)
+{
+    BdrvChild *source = backup_job_of(job)->source;
+
+    return source && g_slist_find(job->nodes, source);
+}
+
 bool cow_drained_poll(BlockJob *job)
 {
     BackupBlockJob *backup = backup_job_of(job);
 
     /* Nodes are quiesced one after another, then asked: those above the source may have come later. */
-    if (backup->source && !__atomic_load_n(&backup->above_is_quiesced, __ATOMIC_SEQ_CST) &&
+    if (holds_source(job) && !__atomic_load_n(&backup->above_is_quiesced, __ATOMIC_SEQ_CST) &&
         quiesced_from_above(backup->source->bs)) {
         cow_drained_changed(job);
     }
@@ -216,8 +224,8 @@ static void gate_bh(void *opaque)
 
 void cow_drained_changed(BlockJob *job)
 {
-    if (!backup_job_of(job)->source) {
-        return; /* the job is being made in a quiesce, or is gone from its nodes */
+    if (!holds_source(job)) {
+        return;
     }
     __atomic_store_n(&backup_job_of(job)->above_is_quiesced,
                      quiesced_from_above(backup_job_of(job)->source->bs), __ATOMIC_SEQ_CST);
