@@ -156,7 +156,7 @@ static int coroutine_fn copy_clusters(BackupBlockJob *job, CopyPool *pool, int64
     return ret;
 }
 
-/* Main thread, which owns the edges. */
+/* Main thread, which owns the edges.  An overlay, the target perhaps, only reads: no write comes from it. */
 static bool quiesced_from_above(const BlockDriverState *bs)
 {
     BdrvChild *c;
@@ -165,7 +165,8 @@ static bool quiesced_from_above(const BlockDriverState *bs)
         return true;
     }
     QLIST_FOREACH (c, &bs->parents, next_parent) {
-        if (c->klass->parent_is_bds && quiesced_from_above(c->opaque)) {
+        if (c->klass->parent_is_bds && !(c->role & BDRV_CHILD_COW) &&
+            quiesced_from_above(c->opaque)) {
             return true;
         }
     }

@@ -97,6 +97,29 @@ static void coroutine_fn test_a_cancel_ends_though_a_write_waits_for_a_quiet_tar
     tear_down(&s);
 }
 
+/* B9, where the target's backing file is the source: its quiesce is none from above the source. */
+static void coroutine_fn test_a_write_waits_while_an_overlay_target_is_quiet(void)
+{
+    BlockTestRequest *write;
+    BlockJob *job;
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_NONE);
+    job = story_co_start_backup(&s.args);
+    block_test_co_settle();
+    aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(drain_entry, &s));
+    wait_for(&s.drained);
+    write = block_test_co_start(s.user, BLOCK_TEST_WRITE, 0, 4096, 'n');
+    qemu_co_sleep_ns(1000000);
+    g_assert_false(block_test_done(write));
+    s.undrain = true;
+    wait_for(&s.drain_over);
+    g_assert_cmpint(block_test_co_join(write), ==, 0);
+    job_user_cancel(&job->job, true, &error_abort);
+    g_assert_cmpint(story_co_wait(job), ==, -ECANCELED);
+    tear_down(&s);
+}
+
 /* The request is on a list in the job's memory. */
 static void coroutine_fn test_a_job_that_ends_waits_for_a_reader_that_holds_a_request(void)
 {
@@ -264,6 +287,8 @@ static void add_tests(void)
     qemu_clock_set_virtual(true);
     block_test_add("/backup/end/a cancel ends though a write waits for a quiet target",
                    test_a_cancel_ends_though_a_write_waits_for_a_quiet_target);
+    block_test_add("/backup/end/a write waits while an overlay target is quiet",
+                   test_a_write_waits_while_an_overlay_target_is_quiet);
     block_test_add("/backup/end/a job that ends waits for a reader that holds a request",
                    test_a_job_that_ends_waits_for_a_reader_that_holds_a_request);
     block_test_add("/backup/end/a job that never ran waits for a reader too",
