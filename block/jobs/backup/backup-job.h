@@ -64,9 +64,9 @@ typedef struct BackupBlockJob {
     CoRwlock flush_rwlock; /* read: a before-write copy is running; write: wait for all of them */
     HBitmap *done_bitmap;  /* one bit a cluster: copied, or not wanted */
     QLIST_HEAD(, CowRequest) inflight_reqs;
-    int cow_running; /* atomic: before-write copies past the gate */
+    int cow_running;        /* atomic: before-write copies past the gate */
     bool above_is_quiesced; /* atomic, set by the main thread: the source or a node above it (B9) */
-    CoQueue gate;    /* before-write copies that wait for a quiet target to be let go (B9) */
+    CoQueue gate;           /* before-write copies that wait for a quiet target to be let go (B9) */
     CopyPool *cow_pool, *sweep_pool;
     int64_t last_cow_ns;
     int cow_ret; /* first failure of a before-write copy: the instant is lost */
