@@ -199,7 +199,10 @@ static int parse_failed(int c, char **argv, Error **errp)
 
     if (c == ':') {
         error_setg(errp, "option '%s' requires an argument", arg);
-    } else if (optopt && optopt < OPT_AIO && arg[0] == '-' && arg[1] != '-') {
+    } else if (g_str_has_prefix(arg, "--") && optopt && strchr(arg, '=')) {
+        error_setg(errp, "option '%.*s' doesn't allow an argument", (int)strcspn(arg, "="), arg);
+    } else if (optopt && optopt < OPT_AIO) {
+        /* Not always @arg: in "-xh" getopt has not gone on to the next word yet. */
         error_setg(errp, "unrecognized option '-%c'", optopt);
     } else {
         error_setg(errp, "unrecognized option '%s'", arg);

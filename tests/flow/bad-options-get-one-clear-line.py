@@ -13,6 +13,8 @@ IMAGE = 'driver=file,node-name=a,filename=@/a.img'
 # What is typed, and the words that the line must have.
 CASES = [
     ('an unknown option', ['--nonsense'], ['--nonsense']),
+    ('an unknown letter before a known one', ['-xh'], ["'-x'"]),
+    ('a value for a switch', ['--daemonize=1'], ['--daemonize', 'argument']),
     ('a stray word', ['stray'], ['stray']),
     ('an option without its value', ['--blockdev'], ['--blockdev']),
     ('a missing file', ['--blockdev', 'driver=file,node-name=a,filename=@/nowhere.img'],

@@ -20,6 +20,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
 import nbd  # noqa: E402
+import qblk  # noqa: E402
 from qblk import DEADLINE, KIB, MIB, Gone, Qmp  # noqa: E402
 from tap import main, need_qblk, test  # noqa: E402
 
@@ -458,6 +459,9 @@ class Run:
         self.begin = time.monotonic()
         self.stop = threading.Event()
         self.failure = None
+        # A spoilt file name may be a relative one: what it makes goes with the test.
+        qblk.DAEMON = os.path.abspath(qblk.DAEMON)
+        os.chdir(self.dir)
         for name in FILES:
             t.image(name, t.random.choice([MIB, 4 * MIB, 4 * MIB, 5 * MIB]))
         self.daemon = t.daemon('--object', 'iothread,id=io0', '--object', 'throttle-group,id=t0',
@@ -535,6 +539,7 @@ def _(t):
     try:
         run.watch([gold, *sessions, *clients])
     finally:
+        os.chdir(qblk.ROOT)
         keep_record(run, sessions)
     d = run.daemon
     d.qmp.close()
