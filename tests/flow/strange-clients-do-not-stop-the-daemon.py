@@ -137,6 +137,62 @@ def _(t):
     assert SANITIZED or d.high_water_kib() - before < GROWTH_KIB
 
 
+def rude_visit(t, d):
+    """Comes, gets to some phase, says something unfit, and does not wait; returns the connection."""
+    c = RawNbd(d.nbd_path)
+    phase = t.random.randrange(6)
+    if phase == 0:
+        return c
+    c.greet()
+    if phase == 1:
+        c.send(b'IHAVEOPT'[:t.random.randrange(8)])
+    elif phase == 2:
+        c.option(t.random.randrange(12), t.random.randbytes(t.random.randrange(64)),
+                 length=t.random.choice([None, MIB, 3]))
+    else:
+        c.go('disk')
+        rude_requests(t, c)
+    return c
+
+
+def rude_requests(t, c):
+    """One cookie for all, any command, place, length and flags; the last write may lack its payload."""
+    for _ in range(t.random.randrange(1, 80)):
+        command = t.random.choice([0, 1, 1, 3, 4, 5, 6, 7, 99])
+        length = t.random.choice([512, 4096, 64 * KIB, MIB, 32 * MIB, 1 << 31])
+        data = bytes(min(length, 64 * KIB)) if command == CMD_WRITE else b''
+        try:
+            c.request(command, t.random.choice([0, t.random.randrange(4 * MIB), 1 << 62]), length,
+                      data[:t.random.choice([len(data), len(data) // 2])], cookie=7,
+                      flags=t.random.choice([0, 1, 2, 255]))
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        if len(data) < length and command == CMD_WRITE:
+            return
+
+
+@test('while a backup runs, clients leave in every phase or stay for ever, and harm nobody')
+def _(t):
+    d = served(t)
+    d.file('dst', t.image('dst.img', 4 * MIB))
+    d.qmp('blockdev-backup', {'job-id': 'j', 'device': 'src', 'target': 'dst', 'sync': 'none'})
+    staying = []
+    for _ in range(300):
+        c = rude_visit(t, d)
+        if t.random.random() < .2 and len(staying) < 50:
+            staying.append(c)
+        else:
+            c.sock.close()
+    assert d.alive(), d.said()
+    # Each of those who stay may hold one payload, half sent.
+    assert SANITIZED or d.high_water_kib() < 50 * 64 * KIB, d.high_water_kib()
+    nbd.NBD().connect_uri(d.uri())
+    d.qmp('block-job-cancel', device='j')
+    d.qmp.job_gone('j')
+    for c in staying:
+        c.sock.close()
+
+
 @test('a request with a wrong magic ends the connection')
 def _(t):
     d = served(t)
