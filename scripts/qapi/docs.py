@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The QMP reference as reStructuredText."""
+import re
+
 from .parser import Doc
 from .schema import Command, Event
 
@@ -22,12 +24,17 @@ def type_name(type_):
     return f'``{type_.name}``'
 
 
+def prose(text):
+    """@member, the schema's way to name a member, in the reference's way."""
+    return re.sub(r'(?<![\w`@])@([A-Za-z][\w-]*)', r'``\1``', text)
+
+
 def indent(text, by=4):
     return '\n'.join((' ' * by + line) if line.strip() else '' for line in text.split('\n'))
 
 
 def item(head, text):
-    return f'{head}\n{indent(text or "Not documented.")}\n\n'
+    return f'{head}\n{indent(prose(text or "Not documented."))}\n\n'
 
 
 def member_items(thing, doc):
@@ -96,7 +103,7 @@ def thing_text(thing):
         body = type_text(thing)
     text = heading(f'{thing.name} ({kind})', '~')
     if thing.doc.body:
-        text += thing.doc.body + '\n\n'
+        text += prose(thing.doc.body) + '\n\n'
     return text + body + notes_text(thing)
 
 
@@ -104,7 +111,7 @@ def write(schema):
     text = INTRO
     for thing in schema.sequence:
         if isinstance(thing, Doc):
-            text += heading(thing.title, '-') + (thing.body + '\n\n' if thing.body else '')
+            text += heading(thing.title, '-') + (prose(thing.body) + '\n\n' if thing.body else '')
         else:
             text += thing_text(thing)
     return text.rstrip('\n') + '\n'
