@@ -212,10 +212,10 @@ Look into it:      debugfs -R 'ls -l /letters' {target}
 One file of it:    debugfs -R 'dump /letters/letter-007.txt letter-007.txt' {target}
 The whole disk:    stop what uses the disk, then
                    cp --sparse=always {target} DISK.img
-Serve it again:    build/qblk-storage-daemon \\
-                     --blockdev driver=file,node-name=disk0,filename={target} \\
+Serve it, to read: build/qblk-storage-daemon \\
+                     --blockdev driver=file,node-name=disk0,read-only=on,filename={target} \\
                      --nbd-server addr.type=unix,addr.path=nbd.sock \\
-                     --export type=nbd,id=e0,node-name=disk0,name=disk,writable=on
+                     --export type=nbd,id=e0,node-name=disk0,name=disk
 
 Next: README.md says what else there is, docs/devel/first-hour.rst how to change it.''', flush=True)
 
