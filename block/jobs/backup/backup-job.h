@@ -102,7 +102,7 @@ void coroutine_fn cow_end(BackupBlockJob *job);
  */
 int coroutine_fn backup_do_cow(BackupBlockJob *job, int64_t offset, int64_t bytes,
                                bool is_write_notifier, bool *ret_error_is_read);
-void coroutine_fn cow_wait_for_overlapping(BackupBlockJob *job, int64_t start, int64_t end);
+void coroutine_fn wait_for_overlapping_requests(BackupBlockJob *job, int64_t start, int64_t end);
 void cow_request_begin(CowRequest *req, BackupBlockJob *job, int64_t start, int64_t end);
 void cow_request_end(CowRequest *req);
 /* Mark clusters [start, end) done and count the bytes as progress. */

@@ -69,7 +69,7 @@ static CowRequest *find_overlapping(BackupBlockJob *job, int64_t start, int64_t 
     return NULL;
 }
 
-void coroutine_fn cow_wait_for_overlapping(BackupBlockJob *job, int64_t start, int64_t end)
+void coroutine_fn wait_for_overlapping_requests(BackupBlockJob *job, int64_t start, int64_t end)
 {
     CowRequest *req;
 
@@ -248,7 +248,7 @@ int coroutine_fn backup_do_cow(BackupBlockJob *job, int64_t offset, int64_t byte
         pass_gate(job);
     }
     trace_backup_do_cow_enter(job, start, offset, bytes);
-    cow_wait_for_overlapping(job, start, end); /* B3, B8 */
+    wait_for_overlapping_requests(job, start, end); /* B3, B8 */
     cow_request_begin(&req, job, start, end);
     while (start < end && ret >= 0 && !(is_write_notifier && is_over(job))) {
         int64_t run, run_end;
@@ -321,7 +321,7 @@ void coroutine_fn cow_end(BackupBlockJob *job)
 {
     job->ending = true;
     qemu_co_queue_restart_all(&job->gate);
-    cow_wait_for_overlapping(job, 0, INT64_MAX);
+    wait_for_overlapping_requests(job, 0, INT64_MAX);
     notifier_with_return_remove(&job->before_write);
     job->notifier_added = false;
     qemu_co_rwlock_wrlock(&job->flush_rwlock);
@@ -346,7 +346,7 @@ void coroutine_fn backup_wait_for_overlapping_requests(BlockJob *job, int64_t se
     int64_t start, end;
 
     cluster_range(job, sector_num, nb_sectors, &start, &end);
-    cow_wait_for_overlapping(backup_job_of(job), start, end);
+    wait_for_overlapping_requests(backup_job_of(job), start, end);
 }
 
 void backup_cow_request_begin(CowRequest *req, BlockJob *job, int64_t sector_num, int nb_sectors)

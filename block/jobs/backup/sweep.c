@@ -188,7 +188,7 @@ static int coroutine_fn settle_zeroes(BackupBlockJob *job, int64_t start, int64_
     int ret = 0;
 
     qemu_co_rwlock_rdlock(&job->flush_rwlock);
-    cow_wait_for_overlapping(job, start, end);
+    wait_for_overlapping_requests(job, start, end);
     cow_request_begin(&req, job, start, end);
     next = hbitmap_next_zero(job->done_bitmap, start, end - start);
     if (next >= 0) {
