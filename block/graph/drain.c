@@ -17,8 +17,9 @@
  *     consistent, so one of the two sees the other.
  * D3  An edge holds its parent quiesced exactly while its child is (quiesced_parent).  Edges that
  *     come, go or move while a node is quiesced keep that (child.c).
- * D4  The shape of the graph, permissions' effects on drivers, before-write notifiers and write
- *     observers of a node change only while it is quiesced.
+ * D4  The shape of the graph, permissions' effects on drivers and write observers of a node change only
+ *     while it is quiesced, or in its home context; before-write notifiers are added only then.  Taken
+ *     off they may be at any time: the list knows who stands where in it (N2 of util/notify.h).
  * D5  The end of the last request kicks the waiter through a bottom half of the main context, so that
  *     a wake can be neither lost nor too early.
  */

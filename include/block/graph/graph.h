@@ -240,12 +240,17 @@ void bdrv_drain_kick(void);
 int coroutine_fn bdrv_co_try_change_aio_context(BlockDriverState *bs, AioContext *ctx,
                                                 Error **errp);
 
-/* Before-write notifiers: data is a BdrvTrackedRequest; may yield; nonzero fails the write with it. */
+/*
+ * Before-write notifiers: data is a BdrvTrackedRequest; may yield; nonzero fails the write with it.  Added while
+ * @bs is quiesced (D4), so that each write either was before or is notified; taken off in its home AioContext
+ * by notifier_with_return_remove(), at any time.  The notifier stays its owner's.
+ */
 void bdrv_add_before_write_notifier(BlockDriverState *bs, NotifierWithReturn *notifier);
+/* Told of each write and of the node's end.  Added and removed while @bs is quiesced, or in its home (D4). */
 void bdrv_add_write_observer(BlockDriverState *bs, BdrvWriteObserver *obs);
 void bdrv_remove_write_observer(BdrvWriteObserver *obs);
 
-/* What closing and resizing ask of the io room above; filled in by bdrv_io_init(). */
+/* What closing and resizing ask of the io room above; which fills it in at start. */
 typedef struct BdrvIoHooks {
     int coroutine_fn (*co_flush)(BlockDriverState *bs); /* home AioContext */
 } BdrvIoHooks;
