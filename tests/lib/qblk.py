@@ -164,6 +164,11 @@ class Qmp:
         return None
 
 
+def absolute(program):
+    """A path stays what it is wherever the program is started; a bare name is looked up."""
+    return os.path.abspath(program) if os.sep in program else program
+
+
 class Daemon:
     """A storage daemon with a QMP socket and a unix NBD server, in a directory of its own."""
 
@@ -176,7 +181,7 @@ class Daemon:
         for path in (self.qmp_path, self.nbd_path):
             if os.path.exists(path):
                 os.unlink(path)
-        command = [program or DAEMON, *args,
+        command = [absolute(program or DAEMON), *args,
                    '--chardev', f'socket,id=qmp0,path={self.qmp_path},server=on,wait=off',
                    '--monitor', 'chardev=qmp0']
         if nbd:
@@ -184,6 +189,7 @@ class Daemon:
         self.log = open(self.log_path, 'ab')
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log,
                                         stderr=self.log, preexec_fn=die_with_parent,
+                                        cwd=os.path.dirname(self.log_path),  # its litter goes there
                                         env=dict(os.environ, **(env or {})))
         self.qmp = self.connect()
 
