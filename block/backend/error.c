@@ -61,11 +61,21 @@ typedef struct IoErrorEvent {
     int error;
 } IoErrorEvent;
 
+/* The device whose node it is, where another user of the node, such as an export, met the error. */
+static const char *device_of_node(const char *node_name)
+{
+    BlockDriverState *bs = node_name ? bdrv_find_node(node_name) : NULL;
+    const char *name = bs ? bdrv_get_device_or_node_name(bs) : "";
+
+    return bs && name != bdrv_get_node_name(bs) ? name : "";
+}
+
 static void send_io_error(void *opaque)
 {
     IoErrorEvent *e = opaque;
+    const char *device = *e->device ? e->device : device_of_node(e->node_name);
 
-    qapi_event_send_block_io_error("", e->device, e->node_name, e->operation, e->action,
+    qapi_event_send_block_io_error("", device, e->node_name, e->operation, e->action,
                                    e->has_nospace, e->error == ENOSPC, strerror(e->error));
     g_free(e->device);
     g_free(e->node_name);

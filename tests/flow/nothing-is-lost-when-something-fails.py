@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
 import nbd  # noqa: E402
 from qblk import KIB, MIB, Gone, same  # noqa: E402
-from rawnbd import CMD_WRITE, RawNbd  # noqa: E402
+from rawnbd import CMD_READ, CMD_WRITE, RawNbd  # noqa: E402
 from tap import Skip, main, need_qblk, test  # noqa: E402
 from witness import copy, fill  # noqa: E402
 
@@ -269,6 +269,21 @@ def _(t):
     again.qmp.job_ok('j')
     again.close()
     assert same(p.src, p.dst)
+
+
+@test('a request of a client that the storage fails is told to the client and to QMP')
+def _(t):
+    need_qblk('sends BLOCK_IO_ERROR for exports')
+    p = Pair(t, source_rules=[broken('write', errno=ENOSPC, once=True), broken('read', errno=EIO)])
+    with RawNbd(p.d.nbd_path, 'disk') as c:
+        c.request(CMD_WRITE, 0, 4 * KIB, b'\x5a' * (4 * KIB))
+        assert c.reply()[0] == ENOSPC
+        c.request(CMD_READ, 0, 4 * KIB)
+        assert c.reply()[0] == EIO
+    for operation, word in (('write', 'space'), ('read', 'error')):
+        e = p.d.qmp.event('BLOCK_IO_ERROR')['data']
+        assert (e['operation'], e['action'], e['node-name']) == (operation, 'report', 'src'), e
+        assert word in e['reason'], e
 
 
 @test('a client that goes in the middle of a request harms neither disk nor backup')

@@ -196,6 +196,19 @@ static int coroutine_fn execute(NbdRequest *req)
     }
 }
 
+/*
+ * QMP hears of what the storage failed; of no request that it only cannot do (a fast zero) or that came to
+ * nothing because the node was fenced.  The client is told whatever it is: nobody else could stop it.
+ */
+static void tell_qmp(const NbdRequest *req, int error)
+{
+    bool is_read = req->header.type == NBD_CMD_READ || req->header.type == NBD_CMD_CACHE;
+
+    if (req->header.type != NBD_CMD_BLOCK_STATUS && error != ENOTSUP && error != ECANCELED) {
+        blk_error_action(req->client->exp->common.blk, BLOCK_ERROR_ACTION_REPORT, is_read, error);
+    }
+}
+
 void coroutine_fn nbd_request_execute(NbdRequest *req)
 {
     int r;
@@ -205,6 +218,7 @@ void coroutine_fn nbd_request_execute(NbdRequest *req)
     }
     r = execute(req);
     if (r < 0) {
+        tell_qmp(req, -r);
         req->error = nbd_errno(-r);
         req->why = g_strerror(-r);
     }
