@@ -61,7 +61,7 @@ typedef struct BackupBlockJob {
     NotifierWithReturn before_write;
     bool notifier_added;
     bool ending;           /* nothing more is copied in front of writes */
-    CoRwlock flush_rwlock; /* read: a before-write copy is running; write: wait for all of them */
+    CoRwlock flush_rwlock; /* read: a copy or a zeroing is running; write: wait for all of them */
     HBitmap *done_bitmap;  /* one bit a cluster: copied, or not wanted */
     QLIST_HEAD(, CowRequest) inflight_reqs;
     int cow_running;        /* atomic: before-write copies past the gate */
@@ -71,6 +71,7 @@ typedef struct BackupBlockJob {
     int64_t last_cow_ns;
     int cow_ret; /* first failure of a before-write copy: the instant is lost */
     bool cow_error_is_read;
+    bool target_flushed; /* bitmap-mode always: what is done is stable (I1) */
 
     /* The sweep, job's coroutine. */
     int sweep_in_flight;
@@ -109,7 +110,10 @@ void cow_request_end(CowRequest *req);
 void cow_mark_done(BackupBlockJob *job, int64_t start, int64_t end);
 int64_t cow_clusters(const BackupBlockJob *job);
 
-/* sweep.c: the whole of it; returns when all is done, or cancelled (-ECANCELED), or failed. */
+/*
+ * sweep.c: the whole of it.  Return: an error that the policy reports; 0 when all is done, and also when the
+ * job was cancelled or a before-write copy has failed (ask the job, cow_ret).  Nothing of it is in flight.
+ */
 int coroutine_fn backup_sweep(BackupBlockJob *job);
 
 /* bitmap.c */

@@ -7,7 +7,8 @@
  *   success    on-success, always: the successor's bits remain (what was written since the instant)
  *              never: both are merged, as if no backup had been
  *   failure    on-success, never: both are merged, nothing is forgotten
- *              always: what was written since, and what was not copied
+ *              always: what was written since, and what was not copied; both are merged if the target
+ *              could not be flushed
  *
  * I1  A bit is dropped only when its cluster is in a target that was flushed.
  */
@@ -112,7 +113,7 @@ void backup_bitmap_finish(BackupBlockJob *job, bool success)
     }
     job->sync_bitmap = NULL;
     if ((success && job->bitmap_mode != BITMAP_SYNC_MODE_NEVER) ||
-        (!success && job->bitmap_mode == BITMAP_SYNC_MODE_ALWAYS)) {
+        (!success && job->target_flushed)) { /* I1 */
         bitmap = bdrv_dirty_bitmap_abdicate(bitmap, &error_abort);
         if (!success) {
             mark_not_copied(job, bitmap);

@@ -24,11 +24,15 @@ static int coroutine_fn run_until_cancelled(BackupBlockJob *job)
 static int coroutine_fn backup_run(Job *j, Error **errp)
 {
     BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
-    int ret;
+    int ret, flush_ret = 0;
 
     ret = job->sync_mode == MIRROR_SYNC_MODE_NONE ? run_until_cancelled(job) : backup_sweep(job);
     /* Once all is copied a write has nothing to copy; once the job fails there is nothing to keep. */
     cow_end(job);
+    if (job->sync_bitmap && job->bitmap_mode == BITMAP_SYNC_MODE_ALWAYS) {
+        flush_ret = bdrv_co_flush(job->target->bs); /* I1: also for a job that fails */
+        job->target_flushed = flush_ret >= 0;
+    }
     if (job_is_cancelled(j)) {
         return -ECANCELED;
     }
@@ -43,7 +47,7 @@ static int coroutine_fn backup_run(Job *j, Error **errp)
     }
     if (ret == 0) {
         assert(hbitmap_count(job->done_bitmap) == (uint64_t)cow_clusters(job)); /* H2 */
-        ret = bdrv_co_flush(job->target->bs);
+        ret = flush_ret < 0 ? flush_ret : bdrv_co_flush(job->target->bs); /* nothing to do, or H4 */
         if (ret < 0) {
             block_job_error_action(&job->common, BLOCKDEV_ON_ERROR_REPORT, false, -ret);
         }

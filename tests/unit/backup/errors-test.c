@@ -173,8 +173,11 @@ static void coroutine_fn test_a_cancel_ends_soon_and_leaves_the_source_alone(voi
     tear_down(&p);
 }
 
-/* I1: each mode, each outcome; what the next incremental backup would copy. */
-static void coroutine_fn check_bitmap(BitmapSyncMode mode, bool fail, int64_t expected_dirty)
+/*
+ * I1: each mode, each outcome; what the next incremental backup would copy.
+ * @broken: what fails at the target, of TEST_RAM_WRITE (the third cluster) and TEST_RAM_FLUSH
+ */
+static void coroutine_fn check_bitmap(BitmapSyncMode mode, unsigned broken, int64_t expected_dirty)
 {
     Pair p = set_up();
     BdrvDirtyBitmap *bitmap = bdrv_create_dirty_bitmap(p.source, 64 * KiB, "d", &error_abort);
@@ -187,12 +190,10 @@ static void coroutine_fn check_bitmap(BitmapSyncMode mode, bool fail, int64_t ex
     p.args.speed = 1 * MiB;
     p.args.perf = &(BackupPerf){
         .has_max_chunk = true, .max_chunk = 64 * KiB, .has_max_workers = true, .max_workers = 1};
-    if (fail) {
-        test_ram_set_error(p.target, TEST_RAM_WRITE, 128 * KiB, 4096, EIO, -1);
-    }
+    test_ram_set_error(p.target, broken, 128 * KiB, 4096, EIO, -1);
     job = story_co_start_backup(&p.args);
     block_test_co_fill(p.user, 1 * MiB, 64 * KiB, 'n'); /* since the instant */
-    g_assert_cmpint(story_co_wait(job), ==, fail ? -EIO : 0);
+    g_assert_cmpint(story_co_wait(job), ==, broken ? -EIO : 0);
     g_assert_false(bdrv_dirty_bitmap_busy(bitmap));
     g_assert_cmpint(bdrv_get_dirty_count(bitmap), ==, expected_dirty);
     bdrv_release_dirty_bitmap(bitmap);
@@ -201,12 +202,20 @@ static void coroutine_fn check_bitmap(BitmapSyncMode mode, bool fail, int64_t ex
 
 static void coroutine_fn test_bitmap_modes_keep_what_they_promise(void)
 {
-    check_bitmap(BITMAP_SYNC_MODE_ON_SUCCESS, false, 64 * KiB);
-    check_bitmap(BITMAP_SYNC_MODE_ON_SUCCESS, true, 320 * KiB);
-    check_bitmap(BITMAP_SYNC_MODE_NEVER, false, 320 * KiB);
-    check_bitmap(BITMAP_SYNC_MODE_NEVER, true, 320 * KiB);
-    check_bitmap(BITMAP_SYNC_MODE_ALWAYS, false, 64 * KiB);
-    check_bitmap(BITMAP_SYNC_MODE_ALWAYS, true, 192 * KiB); /* two of four were copied */
+    check_bitmap(BITMAP_SYNC_MODE_ON_SUCCESS, 0, 64 * KiB);
+    check_bitmap(BITMAP_SYNC_MODE_ON_SUCCESS, TEST_RAM_WRITE, 320 * KiB);
+    check_bitmap(BITMAP_SYNC_MODE_NEVER, 0, 320 * KiB);
+    check_bitmap(BITMAP_SYNC_MODE_NEVER, TEST_RAM_WRITE, 320 * KiB);
+    check_bitmap(BITMAP_SYNC_MODE_ALWAYS, 0, 64 * KiB);
+    check_bitmap(BITMAP_SYNC_MODE_ALWAYS, TEST_RAM_WRITE, 192 * KiB); /* two of four were copied */
+}
+
+/* I1: what was copied may be anywhere but on stable storage. */
+static void coroutine_fn test_no_mode_forgets_what_the_target_could_not_flush(void)
+{
+    check_bitmap(BITMAP_SYNC_MODE_ON_SUCCESS, TEST_RAM_FLUSH, 320 * KiB);
+    check_bitmap(BITMAP_SYNC_MODE_ALWAYS, TEST_RAM_FLUSH, 320 * KiB);
+    check_bitmap(BITMAP_SYNC_MODE_ALWAYS, TEST_RAM_WRITE | TEST_RAM_FLUSH, 320 * KiB);
 }
 
 static void coroutine_fn expect_refused(const BackupJobArgs *args, const char *message)
@@ -281,6 +290,8 @@ static void add_tests(void)
                    test_a_cancel_ends_soon_and_leaves_the_source_alone);
     block_test_add("/backup/errors/bitmap modes keep what they promise",
                    test_bitmap_modes_keep_what_they_promise);
+    block_test_add("/backup/errors/no bitmap mode forgets what the target could not flush",
+                   test_no_mode_forgets_what_the_target_could_not_flush);
     block_test_add("/backup/errors/what makes no sense is refused and leaves nothing",
                    test_what_makes_no_sense_is_refused_and_leaves_nothing);
     block_test_add("/backup/errors/zeros are not written where the target has them",
