@@ -10,23 +10,36 @@
  * U1  The call that waits is the call that submits.  While completions are visible already, or
  *     coroutines are ready to run, a turn may do without it: what they queue joins the same batch.
  *     After URING_IDLE_TURNS such turns the call is made anyway: devices wait for work, and the kernel
- *     posts most completions only when it is entered.
+ *     posts most completions only when it is entered.  Nor does a turn that queues much wait for its
+ *     own end: after each URING_SUBMIT_BATCH requests the kernel gets them, so that the device works
+ *     on the first while we still prepare the last.
  * U2  The kernel is asked to run its completion work in this call (DEFER_TASKRUN), not by interrupting
  *     us: completions come in batches.  Older kernels refuse, and get the next best flags.
  * U3  Requests beyond the ring wait in a list, in order.  A cancel comes behind what it cancels, so it
  *     can never hit a later request at the same address.
  * U4  More completions than the ring holds are kept by the kernel (NODROP), which is required.
+ * U5  Before it sleeps with much in flight, a context may look at the ring for a while (spin.c).  It
+ *     submits first.  A notice from another thread is a completion too, so looking misses nothing.
  */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include "spin.h"
 #include "uring.h"
 #include "trace-aio.h"
 
 /* What may be submitted by one call.  64 bytes each; more only grow the batch, not the speed. */
 #define URING_ENTRIES 256
+
+/*
+ * U1.  Handed over together.  When 32 reads of 4 KiB arrive at once and only the end of the turn submits
+ * them, the device idles for as long as all 32 take to prepare, and then we idle while it works on all
+ * 32.  By fours gives 8 to 12 per cent more reads a second, and each costs 8 per cent more processor time;
+ * one by one gives little more, and costs 30.
+ */
+#define URING_SUBMIT_BATCH 4
 
 /* U1.  Turns that may go by without a call while there is something else to do. */
 #define URING_IDLE_TURNS 4
@@ -43,6 +56,7 @@ struct AioUring {
     struct io_uring ring;
     QSIMPLEQ_HEAD(, Overflow) overflow;
     int idle_turns;
+    AioSpin spin;
     uint64_t notify_value;
     AioUringReq notify;
 };
@@ -91,6 +105,7 @@ static void overflow_drain(AioUring *u)
 static void uring_queue_sqe(AioUring *u, const struct io_uring_sqe *template, AioUringReq *req)
 {
     struct io_uring_sqe *sqe = NULL;
+    bool in_ring;
 
     if (QSIMPLEQ_EMPTY(&u->overflow)) {
         sqe = io_uring_get_sqe(&u->ring);
@@ -99,7 +114,8 @@ static void uring_queue_sqe(AioUring *u, const struct io_uring_sqe *template, Ai
             sqe = io_uring_get_sqe(&u->ring);
         }
     }
-    if (!sqe) {
+    in_ring = sqe != NULL;
+    if (!in_ring) {
         Overflow *o = g_new(Overflow, 1);
 
         QSIMPLEQ_INSERT_TAIL(&u->overflow, o, next);
@@ -107,6 +123,9 @@ static void uring_queue_sqe(AioUring *u, const struct io_uring_sqe *template, Ai
     }
     *sqe = *template;
     io_uring_sqe_set_data(sqe, req);
+    if (in_ring && io_uring_sq_ready(&u->ring) >= URING_SUBMIT_BATCH) { /* U1 */
+        uring_enter(u);
+    }
 }
 
 void aio_uring_queue(AioContext *ctx, const struct io_uring_sqe *sqe, AioUringReq *req)
@@ -182,6 +201,15 @@ static bool uring_dispatch(AioContext *ctx)
     return ready > 0;
 }
 
+/* A completion is here, or the kernel has the makings of one (U2). */
+static bool completion_seen(void *opaque)
+{
+    AioUring *u = opaque;
+
+    return io_uring_cq_ready(&u->ring) > 0 ||
+           __atomic_load_n(u->ring.sq.kflags, __ATOMIC_RELAXED) & IORING_SQ_TASKRUN;
+}
+
 static void uring_wait(AioContext *ctx, int64_t timeout_ns)
 {
     AioUring *u = ctx->uring;
@@ -206,6 +234,12 @@ static void uring_wait(AioContext *ctx, int64_t timeout_ns)
         return;
     }
     trace_aio_submit(ctx, queued);
+    if (aio_spin_wanted(&u->spin, ctx->busy)) { /* U5 */
+        uring_enter(u);
+        if (!aio_spin(&u->spin, timeout_ns, completion_seen, u) || io_uring_cq_ready(&u->ring)) {
+            return; /* in vain: timers may be due by now, and the next turn sleeps */
+        }
+    }
     u->idle_turns = 0;
     ret = io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, timeout_ns < 0 ? NULL : &ts, NULL);
     if (ret < 0 && ret != -ETIME && ret != -EINTR && ret != -EBUSY && ret != -EAGAIN) {
