@@ -68,21 +68,23 @@ static int coroutine_fn iothread_object_empty(UserObject *object, Error **errp)
 /* Event loops here never poll in a busy loop, and batch as the ring allows: other wishes are refused. */
 static int iothread_check(const IothreadProperties *props, Error **errp)
 {
+    static const char no_polling[] = "busy polling is not done";
     const struct {
         const char *name;
         bool given;
         int64_t value;
+        const char *why;
     } checks[] = {
-        {"poll-max-ns", props->has_poll_max_ns, props->poll_max_ns},
-        {"poll-grow", props->has_poll_grow, props->poll_grow},
-        {"poll-shrink", props->has_poll_shrink, props->poll_shrink},
-        {"aio-max-batch", props->has_aio_max_batch, props->aio_max_batch},
+        {"poll-max-ns", props->has_poll_max_ns, props->poll_max_ns, no_polling},
+        {"poll-grow", props->has_poll_grow, props->poll_grow, no_polling},
+        {"poll-shrink", props->has_poll_shrink, props->poll_shrink, no_polling},
+        {"aio-max-batch", props->has_aio_max_batch, props->aio_max_batch,
+         "engines batch as they can"},
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(checks); i++) {
         if (checks[i].given && checks[i].value != 0) {
-            error_setg(errp, "iothread: '%s' can only be 0: busy polling is not done",
-                       checks[i].name);
+            error_setg(errp, "iothread: '%s' can only be 0: %s", checks[i].name, checks[i].why);
             return -ENOTSUP;
         }
     }

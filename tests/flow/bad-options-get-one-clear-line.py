@@ -48,6 +48,10 @@ CASES = [
                                'throttle-group,id=t'], ["'t'"]),
     ('an object without an id', ['--object', 'throttle-group'], ['id']),
     ('an unknown member of an object', ['--object', 'iothread,id=t,bogus=1'], ['bogus']),
+    ('a batch that engines do not have', ['--object', 'iothread,id=t,aio-max-batch=8'],
+     ['aio-max-batch', 'batch as they can']),
+    ('keep-alive of a listener', ['--nbd-server', 'addr.type=inet,addr.host=localhost,addr.port=0,'
+                                  'addr.keep-alive=on'], ['keep-alive']),
     ('a monitor on no chardev', ['--monitor', 'chardev=zz'], ['zz']),
     ('an NBD server without a path', ['--nbd-server', 'addr.type=unix'], ['addr.path']),
     ('an export of no node', ['--nbd-server', 'addr.type=unix,addr.path=@/n', '--export',
@@ -61,7 +65,8 @@ CASES = [
 ]
 
 # What the peer says otherwise, or takes.
-PEER_DIFFERS = {'an object without an id', 'a node name with a space'}
+PEER_DIFFERS = {'an object without an id', 'a node name with a space',
+                'a batch that engines do not have'}
 
 
 def one_line(t, words, expected):

@@ -252,6 +252,10 @@ static int coroutine_fn listen_inet(const InetSocketAddress *inet, Error **errp)
                    "The NBD server listens on one port: 'to' and 'numeric' are not supported");
         return -ENOTSUP;
     }
+    if (inet->has_keep_alive && inet->keep_alive) {
+        error_setg(errp, "'keep-alive' is for a socket that connects, not for one that listens");
+        return -ENOTSUP;
+    }
     /* One family named means that the other is not wanted; naming none means both. */
     return aio_co_socket_listen_inet(
         inet->host, inet->port, inet->has_ipv4 ? inet->ipv4 : !(inet->has_ipv6 && inet->ipv6),
