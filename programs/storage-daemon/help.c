@@ -41,7 +41,7 @@ static const char help_text[] =
     "  --chardev stdio,id=<id>\n"
     "  --chardev null,id=<id>\n"
     "                         where a monitor's clients come from; a listening socket\n"
-    "                         takes several at the same time\n"
+    "                         takes several at the same time ('--chardev <type>,help')\n"
     "\n"
     "  --drive id=<name>,file=<file>[,format=<format>][,node-name=<N>]\n"
     "          [,read-only=on|off][,cache=none|writeback|writethrough|directsync|unsafe]\n"
@@ -184,6 +184,40 @@ static bool union_help(const QapiType *type, const char *title, const char *what
     return true;
 }
 
+static bool chardev_help(const char *what, Error **errp)
+{
+    static const struct {
+        const char *name, *members;
+    } kinds[] = {
+        {"null", ""},
+        {"socket", "  path=<path>        a unix socket; or\n"
+                   "  port=<port>        a TCP port; or\n"
+                   "  fd=<number>        a socket that was inherited\n"
+                   "  host=<host>        with port\n"
+                   "  ipv4=<on|off>      with port\n"
+                   "  ipv6=<on|off>      with port\n"
+                   "  server=<on|off>    listen, rather than connect\n"
+                   "  wait=<on|off>      with server: until the first client is there\n"},
+        {"stdio", ""},
+    };
+
+    if (!what) {
+        printf("Available chardev backend types:\n");
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        if (!what) {
+            printf("  %s\n", kinds[i].name);
+        } else if (!strcmp(what, kinds[i].name)) {
+            printf("%s options:\n  id=<str>  (needed)\n%s", what, kinds[i].members);
+            return true;
+        }
+    }
+    if (what) {
+        error_setg(errp, "'%s' is not a valid char driver name", what);
+    }
+    return !what;
+}
+
 bool daemon_option_help(DaemonOptionKind kind, const char *what, Error **errp)
 {
     switch (kind) {
@@ -201,8 +235,7 @@ bool daemon_option_help(DaemonOptionKind kind, const char *what, Error **errp)
                "  addr.type=fd,addr.str=<number>\n");
         return true;
     case DAEMON_OPT_CHARDEV:
-        printf("Available chardev backend types:\n  null\n  socket\n  stdio\n");
-        return true;
+        return chardev_help(what, errp);
     case DAEMON_OPT_MONITOR:
         printf("monitor options:\n  chardev=<str>  (needed)\n  mode=<control>\n  pretty=<on|off>\n"
                "  id=<str>\n");

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "qapi/json-parser.h"
@@ -158,6 +159,11 @@ static int parse_aio(DaemonOptions *opts, const char *text, Error **errp)
                                         [AIO_ENGINE_IO_URING] = "io_uring",
                                         [AIO_ENGINE_EPOLL] = "epoll"};
 
+    if (!strcmp(text, "help")) {
+        printf("Engines:\n  auto      io_uring if a request through it works, else epoll\n"
+               "  io_uring\n  epoll     with libaio or threads for files\n");
+        return 1;
+    }
     for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
         if (!strcmp(words[i], text)) {
             opts->engine = (AioEngine)i;

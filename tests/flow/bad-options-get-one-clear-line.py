@@ -99,6 +99,11 @@ def _(_t):
     for option in ('--blockdev', '--object', '--chardev', '--monitor', '--nbd-server', '--export',
                    '--daemonize', '--pidfile', '--trace', '--version'):
         assert option in out, f'{option} is not in the help'
+    for words, expected in (('--chardev help', 'socket'), ('--chardev socket,help', 'path='),
+                            ('--chardev stdio,help', 'id='), ('--aio help', 'io_uring')):
+        status, out, err = run_daemon(*words.split())
+        if is_qblk():
+            assert status == 0 and expected in out and not err, (words, out, err)
     status, out, err = run_daemon('--version')
     assert status == 0 and out.strip() and not err, (out, err)
 
