@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * object.c - things that users make by id: object-add, object-del, query-iothreads
+ * object.c - things that users make by id: object-add, object-del, their properties, query-iothreads
  *
  * A maker for each type: it makes the instance and enters it into the registry (object/object.h), which
  * from then on owns it.
@@ -139,6 +139,59 @@ void coroutine_fn qmp_object_del(const char *id, Error **errp)
         object_unref(object);
     }
     object_unref_by_id(id, errp);
+}
+
+/* The one property that can be read and changed: a throttle group's limits. */
+static ThrottleGroup *find_limits(const char *path, const char *property, Error **errp)
+{
+    const char *id = g_str_has_prefix(path, "/objects/") ? path + strlen("/objects/") : path;
+    UserObject *object = object_lookup(id);
+
+    if (!object) {
+        error_set(errp, ERROR_CLASS_DEVICE_NOT_FOUND, "Device '%s' not found", path);
+        return NULL;
+    }
+    if (strcmp(object_type(object), "throttle-group") != 0 || strcmp(property, "limits") != 0) {
+        error_setg(errp, "Property '%s.%s' not found", object_type(object), property);
+        return NULL;
+    }
+    return object_instance(object);
+}
+
+static json_t *limits_to_json(ThrottleGroup *group)
+{
+    g_autoptr(ThrottleLimits) limits = throttle_group_get_limits(group);
+
+    return qapi_ThrottleLimits_to_json(limits);
+}
+
+json_t *coroutine_fn qmp_qom_get(const char *path, const char *property, Error **errp)
+{
+    ThrottleGroup *group = find_limits(path, property, errp);
+
+    return group ? limits_to_json(group) : NULL;
+}
+
+void coroutine_fn qmp_qom_set(const char *path, const char *property, json_t *value, Error **errp)
+{
+    ThrottleGroup *group = find_limits(path, property, errp);
+    g_autoptr(ThrottleLimits) given = NULL, all = NULL;
+    json_t *json;
+
+    if (!group) {
+        return;
+    }
+    given = qapi_ThrottleLimits_from_json(value, errp);
+    if (!given) {
+        return;
+    }
+    json = limits_to_json(group);
+    json_object_update(json, value); /* what is not given stays */
+    all = qapi_ThrottleLimits_from_json(json, errp);
+    json_decref(json);
+    if (all) {
+        throttle_group_set_limits(group, all, errp);
+    }
 }
 
 static int query_iothread(UserObject *object, void *opaque)
