@@ -262,9 +262,6 @@ int coroutine_fn backup_do_cow(BackupBlockJob *job, int64_t offset, int64_t byte
         }
         run_end = hbitmap_next_dirty(job->done_bitmap, run, end - run);
         run_end = run_end < 0 ? end : run_end;
-        if (is_write_notifier) {
-            job->last_cow_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
-        }
         ret = copy_clusters(job, pool, run, run_end, ret_error_is_read);
         start = run_end;
     }
@@ -288,6 +285,7 @@ static int coroutine_fn before_write_notify(NotifierWithReturn *notifier, void *
     if (bytes <= 0) {
         return 0;
     }
+    job->last_write_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
     ret = backup_do_cow(job, req->offset, bytes, true, &error_is_read);
     if (ret < 0 && job->cow_ret == 0) {
         job->cow_ret = ret; /* B7 */
@@ -306,7 +304,7 @@ void cow_init(BackupBlockJob *job)
     qemu_co_queue_init(&job->sweep_wait);
     qemu_co_queue_init(&job->gate);
     job->before_write.notify = before_write_notify;
-    job->last_cow_ns = INT64_MIN / 2;
+    job->last_write_ns = INT64_MIN / 2;
 }
 
 /* B1: the caller has quiesced the source. */

@@ -38,7 +38,7 @@ static bool stop_wanted(BackupBlockJob *job)
 
 static bool guest_is_busy(BackupBlockJob *job)
 {
-    return qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - job->last_cow_ns < BACKUP_BUSY_NS;
+    return qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - job->last_write_ns < BACKUP_BUSY_NS;
 }
 
 /* As many clusters as a piece may have now. */
