@@ -140,8 +140,8 @@ static inline void coro_switch_destroy(Coroutine *co)
 }
 
 /*
- * On a stack again.  A coroutine finds in its caller whom it comes from; if that is a thread's own
- * stack, this is how its bounds are learned.
+ * On a stack again.  A coroutine that is entered finds in its caller whom it comes from; if that is a
+ * thread's own stack, this is how its bounds are learned, the first time.
  */
 static inline void coro_switch_arrived(Coroutine *co)
 {
@@ -150,7 +150,7 @@ static inline void coro_switch_arrived(Coroutine *co)
     size_t size;
 
     __sanitizer_finish_switch_fiber(co->fake_stack, &bottom, &size);
-    if (co->caller) {
+    if (co->caller && !co->caller->stack_bottom) { /* else we may come from one that we entered */
         co->caller->stack_bottom = (void *)bottom;
         co->caller->stack_size = size;
     }
