@@ -177,6 +177,20 @@ void coroutine_fn bdrv_co_drained_end(BlockDriverState *bs)
     bdrv_co_drained_end_list(&bs, 1);
 }
 
+void bdrv_cancel_in_flight(BlockDriverState *bs)
+{
+    BdrvChild *c;
+
+    if (bs->drv && bs->drv->life->cancel_in_flight) {
+        bs->drv->life->cancel_in_flight(bs);
+    }
+    QLIST_FOREACH (c, &bs->children, next) {
+        if (!(c->role & BDRV_CHILD_COW)) {
+            bdrv_cancel_in_flight(c->bs);
+        }
+    }
+}
+
 /* A node that uses another, as parent of an edge. */
 static char *bds_parent_desc(BdrvChild *c)
 {

@@ -65,6 +65,17 @@ static void coroutine_fn backup_abort(Job *j)
     backup_bitmap_finish(container_of(j, BackupBlockJob, common.job), false);
 }
 
+/* What is on its way to a target that does not answer is not waited for (H6). */
+static bool backup_cancel(Job *j, bool force)
+{
+    BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
+
+    if (job->target) {
+        bdrv_cancel_in_flight(job->target->bs);
+    }
+    return true;
+}
+
 static void coroutine_fn backup_clean(Job *j)
 {
     BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
@@ -103,6 +114,7 @@ static const BlockJobDriver backup_job_driver = {
             .instance_size = sizeof(BackupBlockJob),
             .job_type = JOB_TYPE_BACKUP,
             .run = backup_run,
+            .cancel = backup_cancel,
             .commit = backup_commit,
             .abort = backup_abort,
             .clean = backup_clean,

@@ -91,6 +91,11 @@ typedef struct BlockDriverLife {
     /* Filters with requests of their own to hold or let go.  Main thread.  May be NULL. */
     void (*drain_begin)(BlockDriverState *bs);
     void (*drain_end)(BlockDriverState *bs);
+    /*
+     * Nobody wants what is in flight any more (bdrv_cancel_in_flight()): what waits for a server that is
+     * silent or away ends soon, with an error.  Main thread; must not yield.  May be NULL.
+     */
+    void (*cancel_in_flight)(BlockDriverState *bs);
     /* The home AioContext is @ctx from now on (quiesced).  May be NULL. */
     void (*aio_context_changed)(BlockDriverState *bs, AioContext *ctx);
 } BlockDriverLife;

@@ -233,6 +233,11 @@ void bdrv_quiesce_end(BlockDriverState *bs);
 /* Count requests; home AioContext or, for read-only nodes, any. */
 void bdrv_inc_in_flight(BlockDriverState *bs);
 void bdrv_dec_in_flight(BlockDriverState *bs);
+/*
+ * The requests in flight in @bs and the nodes below it, backing files left out, need not succeed any more:
+ * drivers that wait for a dead server give up soon.  Everybody's requests, so for the one user of a node.
+ */
+void bdrv_cancel_in_flight(BlockDriverState *bs);
 /* Something a drain may wait for has changed; any thread. */
 void bdrv_drain_kick(void);
 
