@@ -2,14 +2,15 @@
 /*
  * An image by its file name: what people type, turned into options.
  *
- * "json:{...}" is options already; anything else is a path, on a block device or in a file system.  The
- * format is what the caller says, or what the first bytes say (probing).
+ * "json:{...}" is options already, "nbd://..." names a server (nbd-uri.c); anything else is a path, on a
+ * block device or in a file system.  The format is what the caller says, or what the first bytes say
+ * (probing).
  */
 #include <errno.h>
 #include <sys/stat.h>
 #include "aio/thread-pool.h"
 #include "block/io/io.h"
-#include "block/open/open.h"
+#include "block/open/internal.h"
 #include "qapi/json-parser.h"
 #include "util/cutils.h"
 #include "util/osdep.h"
@@ -54,12 +55,38 @@ static BlockDriverState *coroutine_fn open_json(json_t *json, Error **errp)
     return bs;
 }
 
+static BlockDriverState *coroutine_fn open_nbd(const BdrvOpenFileArgs *args, Error **errp)
+{
+    g_autofree char *export = NULL;
+    json_t *server, *o;
+
+    if (args->has_aio) {
+        error_setg(errp, "'%s' is no file: it has no aio engine to choose", args->filename);
+        return NULL;
+    }
+    server = bdrv_nbd_uri_server(args->filename, &export, errp);
+    if (!server) {
+        return NULL;
+    }
+    o = generic_json(args);
+    json_object_set_new(o, "driver", json_string("nbd"));
+    json_object_set_new(o, "server", server);
+    json_object_set_new(o, "export", json_string(export));
+    if (!args->read_only) {
+        json_object_set_new(o, "discard", json_string("unmap"));
+    }
+    return open_json(o, errp);
+}
+
 static BlockDriverState *coroutine_fn open_protocol(const BdrvOpenFileArgs *args, Error **errp)
 {
     StatCall call = {.path = args->filename};
     const char *path = args->filename;
     json_t *o;
 
+    if (bdrv_is_nbd_uri(path)) {
+        return open_nbd(args, errp);
+    }
     strstart(path, "file:", &path);
     call.path = path;
     thread_pool_submit_co(stat_in_worker, &call);

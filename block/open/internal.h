@@ -11,6 +11,10 @@ typedef struct OpenParent {
     bool is_backing;            /* a backing file is only read */
 } OpenParent;
 
+/* nbd-uri.c: is it "nbd://..." or a kin of it?  Then: the "server" of the nbd driver, and the export. */
+bool bdrv_is_nbd_uri(const char *filename);
+json_t *bdrv_nbd_uri_server(const char *filename, char **ret_export, Error **errp);
+
 /* open.c */
 BlockDriverState *coroutine_fn bdrv_open_node(const BlockdevOptions *opts, const OpenParent *parent,
                                               Error **errp);

@@ -80,6 +80,35 @@ static void coroutine_fn json_is_options(void)
     fails("driver", "json:{}", NULL);
 }
 
+static void coroutine_fn nbd_uri_is_a_server(void)
+{
+    static const char *const uris[][2] = {
+        {"nbd://host/disk", "inet host 10809 disk"},
+        {"nbd://10.0.0.1:10810", "inet 10.0.0.1 10810 "},
+        {"nbd://[::1]:7/a%20b/c", "inet ::1 7 a b/c"},
+        {"nbd+unix:///disk?socket=/run/a%26b", "unix /run/a&b  disk"},
+        {"nbd+unix://?socket=s", "unix s  "},
+        {"nbd+vsock://3:9/x", "vsock 3 9 x"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(uris); i++) {
+        BlockDriverState *bs = open_file(uris[i][0], "raw", &error_abort);
+
+        g_assert_cmpstr(bs->file->bs->drv->format_name, ==, "nbd");
+        g_assert_cmpstr(bs->filename, ==, uris[i][1]);
+        bdrv_co_unref(bs);
+    }
+    fails("TLS is not supported", "nbds://host/disk", "raw");
+    fails("TLS is not supported", "nbds+unix:///?socket=s", "raw");
+    fails("needs the parameter 'socket' and no other", "nbd+unix:///disk", "raw");
+    fails("needs the parameter 'socket' and no other", "nbd+unix:///?socket=s&a=b", "raw");
+    fails("has no host", "nbd+unix://host/disk?socket=s", "raw");
+    fails("has a host and no parameters", "nbd:///disk", "raw");
+    fails("has a host and no parameters", "nbd://host/disk?socket=s", "raw");
+    fails("a user and a fragment", "nbd://me@host/", "raw");
+    fails("NBD URI", "nbd://host:port/", "raw");
+}
+
 static void coroutine_fn nonsense_is_refused(void)
 {
     fails("The file name is empty", "", "raw");
@@ -107,6 +136,7 @@ static void add(void)
     block_test_add("/open/file/unknown contents are raw", unknown_contents_are_raw);
     block_test_add("/open/file/the surest driver wins", surest_driver_wins);
     block_test_add("/open/file/json: is options", json_is_options);
+    block_test_add("/open/file/an NBD URI is a server and an export", nbd_uri_is_a_server);
     block_test_add("/open/file/nonsense is refused and nothing stays open", nonsense_is_refused);
     block_test_add("/open/file/an image is made only by drivers that can",
                    image_cannot_be_made_of_everything);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include "block/open/open.h"
+#include "qapi/qapi-types-sockets.h"
 #include "tests/unit/open/toy.h"
 #include "util/osdep.h"
 
@@ -174,6 +175,24 @@ static int probe_weak(const uint8_t *buf, size_t len, const char *filename)
     return len >= 3 && memcmp(buf, "MAG", 3) == 0 ? 50 : 0;
 }
 
+/* Shows in its file name what it was asked for. */
+static int coroutine_fn nbd_co_open(BlockDriverState *bs, const BlockdevOptions *opts, Error **errp)
+{
+    const BlockdevOptionsNbd *o = &opts->u.nbd;
+    const SocketAddress *a = o->server;
+    const char *one = a->type == SOCKET_ADDRESS_TYPE_UNIX    ? a->u.q_unix.path
+                      : a->type == SOCKET_ADDRESS_TYPE_VSOCK ? a->u.vsock.cid
+                                                             : a->u.inet.host;
+    const char *two = a->type == SOCKET_ADDRESS_TYPE_UNIX    ? ""
+                      : a->type == SOCKET_ADDRESS_TYPE_VSOCK ? a->u.vsock.port
+                                                             : a->u.inet.port;
+
+    g_free(bs->filename);
+    bs->filename =
+        g_strdup_printf("%s %s %s %s", SocketAddressType_str(a->type), one, two, o->export);
+    return 0;
+}
+
 static const BlockDriverLife null_life = {
     .co_open = null_co_open,
     .co_close = toy_co_close,
@@ -192,6 +211,8 @@ static const BlockDriverLife raw_life = {
 
 static const BlockDriverLife file_life = {.co_open = file_co_open, .co_close = toy_co_close};
 
+static const BlockDriverLife nbd_life = {.co_open = nbd_co_open, .co_close = toy_co_close};
+
 static const BlockDriverData null_data = {
     .co_preadv = null_preadv,
     .co_pwritev = null_pwritev,
@@ -209,6 +230,7 @@ static BlockDriver drivers[] = {
     {.format_name = "raw", .life = &raw_life, .data = &raw_data},
     {.format_name = "file", .is_protocol = true, .life = &file_life, .data = &file_data},
     {.format_name = "host_device", .is_protocol = true, .life = &file_life, .data = &file_data},
+    {.format_name = "nbd", .is_protocol = true, .life = &nbd_life, .data = &null_data},
     {.format_name = "weak", .life = &file_life, .data = &file_data, .image = &weak_image},
     {.format_name = "magic", .life = &file_life, .data = &file_data, .image = &magic_image},
     {.format_name = "weak2", .life = &file_life, .data = &file_data, .image = &weak_image},

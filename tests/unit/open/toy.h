@@ -5,6 +5,7 @@
  * "null-co": the end of a tree; latency-ns: TOY_REFUSE_OPEN and TOY_REFUSE_REOPEN make it fail.
  * "raw": has one child "file", which it shows unchanged; with size TOY_TWO_CHILDREN also the node "second".
  * "file", "host_device": a disk of one block that begins with the last part of its file name.
+ * "nbd": has the server and the export that it was opened with as its file name.
  */
 #ifndef TESTS_UNIT_OPEN_TOY_H
 #define TESTS_UNIT_OPEN_TOY_H
