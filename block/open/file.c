@@ -217,6 +217,13 @@ int coroutine_fn bdrv_co_create_image(const char *format, const BlockCreateArgs 
         error_setg(errp, "Format driver '%s' does not support image creation", format);
         return -ENOTSUP;
     }
+    if (bdrv_is_nbd_uri(args->filename)) {
+        error_setg(errp,
+                   "'%s' is served by another program, and cannot be created; it can be used "
+                   "as it is, with mode 'existing'",
+                   args->filename);
+        return -ENOTSUP;
+    }
     if (args->size < 0) {
         error_setg(errp, "Image size must not be negative");
         return -EINVAL;
