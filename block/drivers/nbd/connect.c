@@ -392,7 +392,7 @@ int coroutine_fn nbd_co_connect(NbdState *s, NbdConn **ret_conn, NbdInfo *ret_in
         .addr = s->addr, .peer = s->peer, .stop_fd = s->stop_fd, .timeout_ns = nbd_times.connect};
     struct nbd_handle *nbd;
     NbdConn *conn;
-    int poll_fd, ret;
+    int poll_fd = -1, ret;
 
     ret = thread_pool_submit_co(dial_blocking, &dial);
     if (ret < 0) {
