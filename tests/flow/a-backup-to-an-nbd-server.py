@@ -13,7 +13,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
-from qblk import DEADLINE, MIB, die_with_parent, have  # noqa: E402
+from qblk import DEADLINE, MIB, die_with_parent, have, same  # noqa: E402
 from tap import Skip, main, need_qblk, test  # noqa: E402
 from witness import copy, fill  # noqa: E402
 
@@ -183,6 +183,32 @@ def _(t):
     other.close()
     w.final([src], [initial])
     w.instant([dst], [initial], *window)
+
+
+@test('a backup over TCP, to a host by its name')
+def _(t):
+    need_qblk('has this nbd driver')
+    if not have('nbdkit'):
+        raise Skip('nbdkit is not installed')
+    dst = t.image('dst.img', SIZE)
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        port = listener.getsockname()[1]
+        # nbdkit takes the socket as a service manager hands it over: nobody else can have the port.
+        command = 'exec 3<&$1; export LISTEN_FDS=1 LISTEN_PID=$$; exec nbdkit -f file "$0"'
+        server = subprocess.Popen(['sh', '-c', command, dst, str(listener.fileno())],
+                                  stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                  pass_fds=[listener.fileno()], preexec_fn=die_with_parent)
+    d = t.daemon()
+    src = fill(t.path('src.img'), SIZE, t.random.randrange(1 << 30), holes=0)
+    d.file('src', src)
+    d.add(driver='nbd', node_name='dst', open_timeout=10,
+          server={'type': 'inet', 'host': 'localhost', 'port': str(port), 'keep-alive': True})
+    d.qmp('blockdev-backup', {'job-id': 'j', 'device': 'src', 'target': 'dst', 'sync': 'full'})
+    d.qmp.job_ok('j')
+    d.close()
+    server.kill()
+    server.wait()
+    assert same(src, dst)
 
 
 @test('a server that stands still for a while is waited for')

@@ -55,6 +55,7 @@ typedef struct NbdTimes {
     int64_t handshake;   /* a few small messages */
     int64_t silence;     /* requests wait and nothing comes or goes: N5 */
     int64_t hurry;       /* the same, when somebody waits for the end: N6 */
+    int64_t hurry_max;   /* the same for one that does come and go, byte by byte */
     int64_t backoff_min; /* after the first attempt that failed; doubles */
     int64_t backoff_max;
     int64_t zero_extent; /* a kept "this is zero" is believed: N8 */

@@ -33,7 +33,8 @@
  *     up: the connection is shut, its requests fail with -ETIMEDOUT.  They do not go out again: the
  *     server may wake up and do them still, after newer ones to the same place.
  * N6  Who waits for the end of requests (a quiesce, a cancelled job) waits nbd_times.hurry for a silent
- *     server, and as long for one that is away.  So nothing hangs on a dead server (H6).
+ *     server, as long for one that is away, and nbd_times.hurry_max for one that answers so slowly that
+ *     it can only be malice.  So nothing hangs on a dead server (H6).
  * N7  An attempt to connect ends soon when the node is closed (connect.c).
  * N8  Block status: see status.c.
  *
@@ -55,6 +56,8 @@ NbdTimes nbd_times = {
     .silence = 90 * NANOSECONDS_PER_SECOND,
     /* A flush of a slow disk with a full cache is done. */
     .hurry = 10 * NANOSECONDS_PER_SECOND,
+    /* NBD_IN_FLIGHT_BYTES over 1 Mbit/s. */
+    .hurry_max = 130 * NANOSECONDS_PER_SECOND,
     /* A server that is restarted is found at once; one that is away costs a packet now and then. */
     .backoff_min = 100 * SCALE_MS,
     .backoff_max = 10 * NANOSECONDS_PER_SECOND,

@@ -25,17 +25,29 @@
 /* The connection broke under it. */
 #define LOST (-ECONNRESET)
 
+/* N6: since when somebody waits for the end of what is in flight; 0: nobody does. */
+static int64_t hurry_since(NbdState *s, int64_t begun)
+{
+    int64_t drained = __atomic_load_n(&s->drained_ns, __ATOMIC_SEQ_CST);
+    int64_t cancel = __atomic_load_n(&s->cancel_ns, __ATOMIC_SEQ_CST);
+
+    if (cancel < begun) {
+        return drained;
+    }
+    return drained ? MIN(drained, cancel) : cancel;
+}
+
 /* N5, N6.  The pump waits just now: the socket is the connection's. */
 static void tick(void *opaque)
 {
     NbdConn *conn = opaque;
-    int64_t now = nbd_now();
-    bool hurry = __atomic_load_n(&conn->s->drained_ns, __ATOMIC_SEQ_CST) ||
-                 __atomic_load_n(&conn->s->cancel_ns, __ATOMIC_SEQ_CST) >= conn->busy_ns;
+    int64_t now = nbd_now(), quiet = now - conn->progress_ns;
+    int64_t hurry = hurry_since(conn->s, conn->busy_ns);
 
-    if (now - conn->progress_ns >= (hurry ? nbd_times.hurry : nbd_times.silence)) {
+    if (quiet >= (hurry ? nbd_times.hurry : nbd_times.silence) ||
+        (hurry && now - MAX(hurry, conn->busy_ns) >= nbd_times.hurry_max)) {
         conn->timed_out = true;
-        trace_nbd_driver_silent(conn->s->peer, now - conn->progress_ns, conn->in_flight);
+        trace_nbd_driver_silent(conn->s->peer, quiet, conn->in_flight);
         shutdown(conn->poll_fd,
                  SHUT_RDWR); /* the pump finds the end, libnbd fails what is in flight */
         return;
@@ -238,10 +250,14 @@ static void give_room(NbdState *s, int64_t bytes)
     qemu_co_queue_next(&s->room);
 }
 
-/* N3: may a request that lost its first connection at @since go out again? */
+/* N3, N6: may a request that lost its first connection at @since go out again? */
 static bool may_retry(NbdState *s, const NbdOp *op, int64_t since)
 {
-    return nbd_now() - since < s->reconnect_ns && !is_cancelled(s, op);
+    int64_t drained = __atomic_load_n(&s->drained_ns, __ATOMIC_SEQ_CST);
+    int64_t now = nbd_now();
+
+    return now - since < s->reconnect_ns && !is_cancelled(s, op) &&
+           !(drained && now - MAX(drained, since) >= nbd_times.hurry);
 }
 
 int coroutine_fn nbd_co_request(NbdState *s, NbdOp *op)

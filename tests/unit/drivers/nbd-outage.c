@@ -267,6 +267,47 @@ static void coroutine_fn a_quiesce_of_a_silent_server_ends(void)
 }
 
 /* N6 */
+static void coroutine_fn a_quiesce_does_not_wait_for_one_byte_after_another(void)
+{
+    BdrvChild *user;
+    BlockDriverState *bs;
+    BlockTestRequest *req;
+
+    toy_begin(TOY_ALL);
+    hurry_times();
+    nbd_times.hurry = 30 * NANOSECONDS_PER_SECOND; /* it is never silent */
+    nbd_times.hurry_max = 300 * SCALE_MS;
+    bs = toy_open("", &user);
+    toy_set(&toy.slow, 1);
+    req = block_test_co_start(user, BLOCK_TEST_READ, 0, MiB, 0);
+    bdrv_co_drained_begin(bs);
+    g_assert_cmpint(block_test_co_join(req), ==, -ETIMEDOUT);
+    bdrv_co_drained_end(bs);
+    toy_set(&toy.slow, 0);
+    toy_close(bs, user);
+}
+
+/* N6: each try is answered by the end of the connection. */
+static void coroutine_fn a_quiesce_ends_though_the_server_always_comes_back(void)
+{
+    BdrvChild *user;
+    BlockDriverState *bs;
+    BlockTestRequest *req;
+
+    toy_begin(TOY_ALL & ~TOY_MULTI_CONN);
+    hurry_times();
+    bs = toy_open(",\"reconnect-delay\":3600", &user);
+    toy_set(&toy.lose_at, -1);
+    req = block_test_co_start(user, BLOCK_TEST_READ, 0, 4096, 0);
+    bdrv_co_drained_begin(bs);
+    g_assert_cmpint(block_test_co_join(req), ==, -EIO);
+    bdrv_co_drained_end(bs);
+    g_assert_cmpint(toy_get(&toy.connected), >, 2);
+    toy_set(&toy.lose_at, 0);
+    toy_close(bs, user);
+}
+
+/* N6 */
 static void coroutine_fn cancelled_requests_do_not_wait_for_a_dead_server(void)
 {
     BdrvChild *user;
@@ -409,6 +450,10 @@ void nbd_outage_tests(void)
                    another_export_is_not_taken_for_the_one_that_went);
     block_test_add("/nbd/a silent server is given up", a_silent_server_is_given_up);
     block_test_add("/nbd/a quiesce of a silent server ends", a_quiesce_of_a_silent_server_ends);
+    block_test_add("/nbd/a quiesce does not wait for one byte after another",
+                   a_quiesce_does_not_wait_for_one_byte_after_another);
+    block_test_add("/nbd/a quiesce ends though the server always comes back",
+                   a_quiesce_ends_though_the_server_always_comes_back);
     block_test_add("/nbd/cancelled requests do not wait for a dead server",
                    cancelled_requests_do_not_wait_for_a_dead_server);
     block_test_add("/nbd/a node is closed while its server is away",

@@ -17,6 +17,9 @@
 /* Options and requests longer than this do not come from a driver that is right. */
 #define TOY_PAYLOAD_MAX (64 * MiB)
 
+/* Between the bytes of a slow server. */
+#define TOY_SLOW_US 10000
+
 typedef struct ToyClient {
     ToyNbd *toy;
     int fd;
@@ -42,7 +45,12 @@ static bool get(ToyClient *c, void *buf, size_t len)
 static bool put(ToyClient *c, const void *buf, size_t len)
 {
     while (len > 0) {
-        ssize_t n = send(c->fd, buf, len, MSG_NOSIGNAL);
+        bool slow = toy_get(&c->toy->slow);
+        ssize_t n = send(c->fd, buf, slow ? 1 : len, MSG_NOSIGNAL);
+
+        if (slow) {
+            g_usleep(TOY_SLOW_US);
+        }
 
         if (n <= 0 && !(n < 0 && errno == EINTR)) {
             return false;
@@ -282,7 +290,7 @@ static bool serve_request(ToyClient *c)
     if (toy_get(&toy->silent)) {
         return true;
     }
-    if (number == toy_get(&toy->lose_at)) {
+    if (number == toy_get(&toy->lose_at) || toy_get(&toy->lose_at) < 0) {
         return false;
     }
     if (type == TOY_CMD_WRITE) {
