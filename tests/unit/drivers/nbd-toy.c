@@ -202,6 +202,7 @@ static bool put_status(ToyClient *c, uint64_t cookie, int64_t offset, int64_t le
     size_t n = 4;
     int bad = toy_get(&toy->bad_status);
 
+    g_mutex_lock(&toy->disk_lock);
     while (offset < end && n < sizeof(answer)) {
         int64_t at = offset;
         bool zero = true, first = true;
@@ -222,6 +223,7 @@ static bool put_status(ToyClient *c, uint64_t cookie, int64_t offset, int64_t le
         n += 8;
         offset = at;
     }
+    g_mutex_unlock(&toy->disk_lock);
     return put_chunk(c, cookie, 5, answer, n, NULL, 0);
 }
 
@@ -229,6 +231,7 @@ static bool answer(ToyClient *c, unsigned type, uint64_t cookie, int64_t offset,
 {
     ToyNbd *toy = c->toy;
     int error = toy_get(&toy->error);
+    g_autofree uint8_t *data = NULL;
     uint8_t where[8];
 
     if (type == TOY_CMD_STATUS) {
@@ -244,9 +247,13 @@ static bool answer(ToyClient *c, unsigned type, uint64_t cookie, int64_t offset,
     if (type != TOY_CMD_READ) {
         return put_simple(c, cookie, 0);
     }
+    data = g_malloc(len);
+    g_mutex_lock(&toy->disk_lock);
+    memcpy(data, toy->disk + offset, len);
+    g_mutex_unlock(&toy->disk_lock);
     stq_be_p(where, offset);
-    return c->structured ? put_chunk(c, cookie, 1, where, sizeof(where), toy->disk + offset, len)
-                         : put_simple(c, cookie, 0) && put(c, toy->disk + offset, len);
+    return c->structured ? put_chunk(c, cookie, 1, where, sizeof(where), data, len)
+                         : put_simple(c, cookie, 0) && put(c, data, len);
 }
 
 static bool serve_request(ToyClient *c)
@@ -293,11 +300,13 @@ static bool serve_request(ToyClient *c)
     if (number == toy_get(&toy->lose_at) || toy_get(&toy->lose_at) < 0) {
         return false;
     }
+    g_mutex_lock(&toy->disk_lock);
     if (type == TOY_CMD_WRITE) {
         memcpy(toy->disk + offset, data, len);
     } else if (type == TOY_CMD_ZERO || type == TOY_CMD_TRIM) {
         memset(toy->disk + offset, 0, len);
     }
+    g_mutex_unlock(&toy->disk_lock);
     return answer(c, type, ldq_be_p(head + 8), offset, len);
 }
 

@@ -57,6 +57,7 @@ typedef struct ToyNbd {
     /* The server's. */
     char *path;
     uint8_t *disk;
+    GMutex disk_lock; /* the threads of several connections share it */
     int64_t room;
     int listen_fd;
     GThread *acceptor;
