@@ -190,6 +190,10 @@ def _(t):
     need_qblk('has this nbd driver')
     if not have('nbdkit'):
         raise Skip('nbdkit is not installed')
+    try:
+        socket.getaddrinfo('localhost', 0, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        raise Skip('this machine does not know the name localhost') from None
     dst = t.image('dst.img', SIZE)
     with socket.create_server(('127.0.0.1', 0)) as listener:
         port = listener.getsockname()[1]
