@@ -11,6 +11,8 @@ each other one, beside the goal where there is one.
     idle-backup   a full backup, raw to raw, nobody else there            seconds
     base-load     4 KiB random writes over NBD, one at a time, no job     iops, latencies
     load-backup   the same client while a full backup runs                seconds, iops, latencies
+    during-backup the same, of the client's writes only those made while the backup runs: a client that
+                  stands still writes too little for the percentiles of its whole run to show it
     slow-backup   the same, and the target takes 40 MiB a second only     latencies, iops
     small-backup  the same as load-backup with 8 clients at once
     nbd-rand      4 KiB random reads, 32 at a time, over NBD              iops, processor time an I/O
@@ -30,6 +32,7 @@ from qblk import MIB, Daemon  # noqa: E402
 
 # (workload, figure): the ratio that qblk aims at, and on which side of it.
 GOALS = {('idle-backup', 'job_s'): ('<=', 0.9), ('base-load', 'iops'): ('>=', 1.0),
+         ('during-backup', 'p999_us'): ('<=', 1.0), ('during-backup', 'writes'): ('>=', 1.2),
          ('load-backup', 'iops'): ('>=', 1.2), ('load-backup', 'p999_us'): ('<=', 1.0),
          ('load-backup', 'max_ms'): ('<=', 0.1), ('load-backup', 'rss_mib'): ('<=', 1.0),
          ('idle-backup', 'rss_mib'): ('<=', 1.0), ('nbd-rand', 'iops'): ('>=', 1.15),
@@ -67,12 +70,13 @@ class Bench:
             fields = f.read().rsplit(')', 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
-    def fio(self, rw='randwrite', depth=1, seconds=LOAD_SECONDS, jobs=1):
+    def fio(self, rw='randwrite', depth=1, seconds=LOAD_SECONDS, jobs=1, log=None):
         return subprocess.Popen(
             ['fio', '--name=a', '--ioengine=nbd', f'--uri={self.daemon.uri()}', f'--rw={rw}',
              '--bs=4k', f'--iodepth={depth}', f'--runtime={seconds}', '--time_based',
              f'--numjobs={jobs}', '--group_reporting', '--output-format=json', '--randrepeat=1',
-             '--norandommap'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+             '--norandommap'] + ([f'--write_lat_log={log}', '--log_unix_epoch=1'] if log else []),
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
     def start_backup(self):
         self.daemon.qmp('blockdev-backup', job_id='j', device='src', target='dst', sync='full')
@@ -102,6 +106,25 @@ def under_load(b, result, jobs=1):
     result.update(fio_result(load))
 
 
+def during(b, result, directory):
+    log = os.path.join(directory, 'during')
+    load = b.fio(log=log)
+    while not written(b):
+        pass
+    start = time.time()
+    b.backup(result)
+    end = time.time()
+    load.communicate()
+    with open(log + '_clat.1.log') as rows:   # milliseconds since the epoch, nanoseconds it took
+        rows = [[int(n) for n in row.split(',')[:2]] for row in rows]
+    took = sorted(ns for ms, ns in rows if start <= ms / 1e3 <= end)
+    result.update(writes=len(took), p50_us=took[len(took) // 2] / 1e3,
+                  p999_us=took[len(took) * 999 // 1000] / 1e3, max_ms=took[-1] / 1e6)
+    for kind in ('lat', 'slat', 'clat'):
+        if os.path.exists(f'{log}_{kind}.1.log'):
+            os.unlink(f'{log}_{kind}.1.log')
+
+
 def written(b):
     return any(s['stats']['wr_highest_offset'] for s in
                b.daemon.qmp('query-blockstats', {'query-nodes': True}) if s['node-name'] == 'src')
@@ -117,6 +140,8 @@ def work(workload, program, directory, size):
             result.update(fio_result(b.fio()))
         elif workload == 'load-backup':
             under_load(b, result)
+        elif workload == 'during-backup':
+            during(b, result, directory)
         elif workload == 'small-backup':
             under_load(b, result, jobs=8)
         elif workload == 'slow-backup':
@@ -134,7 +159,7 @@ def work(workload, program, directory, size):
     return result
 
 
-WORKLOADS = ['idle-backup', 'base-load', 'load-backup', 'small-backup', 'slow-backup', 'nbd-rand']
+WORKLOADS = ['idle-backup', 'base-load', 'load-backup', 'during-backup', 'small-backup', 'slow-backup', 'nbd-rand']
 
 
 def make_sources(directory, size):
