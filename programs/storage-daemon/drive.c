@@ -17,18 +17,22 @@
 
 /* What the user wrote; strings borrowed from the tree. */
 typedef struct DriveOptions {
-    const char *id, *file, *format, *node_name, *cache, *aio, *discard, *rerror, *werror;
+    const char *id, *file, *format, *node_name, *cache, *aio, *discard;
     bool read_only;
 } DriveOptions;
 
-/* The words of cache=, and what they mean for the three cache options of a node. */
+/*
+ * The words of cache=, and what they mean for the cache options of a node.  The two words that ask for
+ * stable writes are not here: nobody does I/O through the device itself, so they would promise what the
+ * disk's users do not keep.  An export has an option for it.
+ */
 static const struct {
     const char *word;
-    bool writeback, direct, no_flush;
+    bool direct, no_flush;
 } cache_modes[] = {
-    {"none", true, true, false},        {"writeback", true, false, false},
-    {"unsafe", true, false, true},      {"writethrough", false, false, false},
-    {"directsync", false, true, false},
+    {"none", true, false},
+    {"writeback", false, false},
+    {"unsafe", false, true},
 };
 
 static GSList *drives; /* of BlockBackend */
@@ -40,8 +44,6 @@ static int drive_read(OptTree *t, DriveOptions *d, Error **errp)
         !opt_tree_str(t, "node-name", &d->node_name, errp) ||
         !opt_tree_str(t, "cache", &d->cache, errp) || !opt_tree_str(t, "aio", &d->aio, errp) ||
         !opt_tree_str(t, "discard", &d->discard, errp) ||
-        !opt_tree_str(t, "rerror", &d->rerror, errp) ||
-        !opt_tree_str(t, "werror", &d->werror, errp) ||
         !opt_tree_bool(t, "readonly", &d->read_only, errp) ||
         !opt_tree_bool(t, "read-only", &d->read_only, errp) || !opt_tree_finish(t, errp)) {
         return -EINVAL;
@@ -54,14 +56,20 @@ static int drive_read(OptTree *t, DriveOptions *d, Error **errp)
 }
 
 /* Words to arguments of the opening. */
-static int drive_open_args(const DriveOptions *d, BdrvOpenFileArgs *args, bool *ret_writeback,
-                           Error **errp)
+static int drive_open_args(const DriveOptions *d, BdrvOpenFileArgs *args, Error **errp)
 {
     const char *cache = d->cache ? d->cache : "writeback";
     size_t i = 0;
 
     while (i < G_N_ELEMENTS(cache_modes) && strcmp(cache_modes[i].word, cache) != 0) {
         i++;
+    }
+    if (strcmp(cache, "writethrough") == 0 || strcmp(cache, "directsync") == 0) {
+        error_setg(errp,
+                   "Parameter 'cache' does not accept value '%s': stable writes are an option of "
+                   "the disk's users (writethrough=on of --export)",
+                   cache);
+        return -EINVAL;
     }
     if (i == G_N_ELEMENTS(cache_modes)) {
         error_setg(errp, "Parameter 'cache' does not accept value '%s'", cache);
@@ -73,7 +81,6 @@ static int drive_open_args(const DriveOptions *d, BdrvOpenFileArgs *args, bool *
     args->read_only = d->read_only;
     args->cache_direct = cache_modes[i].direct;
     args->cache_no_flush = cache_modes[i].no_flush;
-    *ret_writeback = cache_modes[i].writeback;
     if (d->discard) {
         int discard =
             qapi_enum_parse_named("discard", &BlockdevDiscardOptions_lookup, d->discard, -1, errp);
@@ -95,36 +102,17 @@ static int drive_open_args(const DriveOptions *d, BdrvOpenFileArgs *args, bool *
     return 0;
 }
 
-static int drive_set_policy(BlockBackend *blk, const DriveOptions *d, Error **errp)
-{
-    int rerror = BLOCKDEV_ON_ERROR_REPORT, werror = BLOCKDEV_ON_ERROR_ENOSPC;
-
-    if (d->rerror) {
-        rerror = qapi_enum_parse_named("rerror", &BlockdevOnError_lookup, d->rerror, -1, errp);
-    }
-    if (rerror >= 0 && d->werror) {
-        werror = qapi_enum_parse_named("werror", &BlockdevOnError_lookup, d->werror, -1, errp);
-    }
-    if (rerror < 0 || werror < 0) {
-        return -EINVAL;
-    }
-    blk_set_on_error(blk, rerror, werror);
-    return 0;
-}
-
 static int coroutine_fn drive_make_backend(BlockDriverState *bs, const DriveOptions *d,
-                                           bool writeback, Error **errp)
+                                           Error **errp)
 {
     BlockBackend *blk = blk_new(0, BLK_PERM_ALL);
     g_autofree char *desc = g_strdup_printf("block device '%s'", d->id);
 
     blk_set_desc(blk, desc);
-    if (!blk_set_name(blk, d->id, errp) || drive_set_policy(blk, d, errp) < 0 ||
-        blk_insert_bs(blk, bs, errp) < 0) {
+    if (!blk_set_name(blk, d->id, errp) || blk_insert_bs(blk, bs, errp) < 0) {
         blk_co_unref(blk);
         return -EINVAL;
     }
-    blk_set_enable_write_cache(blk, writeback);
     drives = g_slist_prepend(drives, blk);
     return 0;
 }
@@ -135,13 +123,12 @@ int coroutine_fn daemon_co_make_drive(json_t *tree, Error **errp)
     DriveOptions d = {0};
     BdrvOpenFileArgs args = {0};
     BlockDriverState *bs;
-    bool writeback;
     int r;
 
     opt_tree_init(&t, tree);
     r = drive_read(&t, &d, errp);
     if (r == 0) {
-        r = drive_open_args(&d, &args, &writeback, errp);
+        r = drive_open_args(&d, &args, errp);
     }
     if (r < 0) {
         return r;
@@ -150,7 +137,7 @@ int coroutine_fn daemon_co_make_drive(json_t *tree, Error **errp)
     if (!bs) {
         return -EINVAL;
     }
-    r = drive_make_backend(bs, &d, writeback, errp);
+    r = drive_make_backend(bs, &d, errp);
     bdrv_co_unref(bs);
     return r;
 }

@@ -44,9 +44,8 @@ static const char help_text[] =
     "                         takes several at the same time ('--chardev <type>,help')\n"
     "\n"
     "  --drive id=<name>,file=<file>[,format=<format>][,node-name=<N>]\n"
-    "          [,read-only=on|off][,cache=none|writeback|writethrough|directsync|unsafe]\n"
+    "          [,read-only=on|off][,cache=none|writeback|unsafe]\n"
     "          [,aio=io_uring|native|threads][,discard=ignore|unmap]\n"
-    "          [,rerror=<policy>][,werror=<policy>]\n"
     "                         a disk in one word: a device <name> and its nodes\n"
     "\n"
     "  --export [type=]nbd,id=<id>,node-name=<node-name>[,name=<export-name>]\n"
@@ -243,10 +242,8 @@ bool daemon_option_help(DaemonOptionKind kind, const char *what, Error **errp)
     case DAEMON_OPT_DRIVE:
         printf("drive options:\n  id=<str>  (needed)\n  file=<str>  (needed)\n  format=<str>\n"
                "  node-name=<str>\n  read-only=<on|off>\n"
-               "  cache=<none|writeback|writethrough|directsync|unsafe>\n"
-               "  aio=<io_uring|native|threads>\n  discard=<ignore|unmap>\n"
-               "  rerror=<report|ignore|enospc|stop|auto>\n"
-               "  werror=<report|ignore|enospc|stop|auto>\n");
+               "  cache=<none|writeback|unsafe>\n"
+               "  aio=<io_uring|native|threads>\n  discard=<ignore|unmap>\n");
         return true;
     default:
         g_assert_not_reached();

@@ -52,6 +52,9 @@ CASES = [
      ['aio-max-batch', 'batch as they can']),
     ('keep-alive of a listener', ['--nbd-server', 'addr.type=inet,addr.host=localhost,addr.port=0,'
                                   'addr.keep-alive=on'], ['keep-alive']),
+    ('a policy that a device does not have', ['--drive', 'id=d,file=ghost,werror=stop'], ['werror']),
+    ('stable writes asked of a device', ['--drive', 'id=d,file=ghost,cache=writethrough'],
+     ['cache', 'writethrough=on']),
     ('a monitor on no chardev', ['--monitor', 'chardev=zz'], ['zz']),
     ('an NBD server without a path', ['--nbd-server', 'addr.type=unix'], ['addr.path']),
     ('an export of no node', ['--nbd-server', 'addr.type=unix,addr.path=@/n', '--export',
