@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * H1, H4, F1: what a flush has covered survives a power cut, with writers of every alignment (through
- * read-modify-write), FUA, and flushes that overlap.  Each byte after the cut is the last one that was
- * flushed, or one written since.
+ * H1, H4: what a flush has covered survives a power cut, with writers of every alignment (through
+ * read-modify-write) and FUA.  Each byte after the cut is the last one that was flushed, or one written
+ * since.  The disk here flushes in no time, so flushes do not overlap: rule F1 is tested in
+ * tests/unit/io/flush-test.c.
  */
 #include "aio/timer.h"
 #include "coro/sleep.h"
