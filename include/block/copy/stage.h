@@ -11,6 +11,7 @@
 #define BLOCK_COPY_STAGE_H
 
 #include "block/io/io.h"
+#include "util/osdep.h"
 
 /* Old data is captured in pieces of this, or of the source's blocks where those are larger. */
 #define STAGE_UNIT_BYTES (4 * KiB)
