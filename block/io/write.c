@@ -7,7 +7,8 @@
  *        |  count     in_flight, so that a quiesce waits for it (D2)
  *        |  align     not on the node's blocks: read-modify-write, as a serialising request
  *        |  track     entered in the node's list; waits for serialising requests that overlap (T2)
- *        |  notify    before-write notifiers: may yield, may fail the write (a backup copies here)
+ *        |  notify    before-write notifiers: may yield, may fail the write (a backup copies here),
+ *        |            may have a discard dropped
  *        |  split     pieces the driver takes
  *        v  dispatch  driver; FUA by a flush where the driver has none
  *        |  observe   dirty bitmaps are marked, also when the write failed
@@ -22,6 +23,9 @@
  * IO4  The length grows to what the caller wrote, never to the padding around it, and never shrinks
  *      here: of two that append at once the one that ends last may be the one that reaches less far.
  *      Observers learn of it before they are told of the write.
+ * IO5  What must be kept in front of one request is bounded: with notifiers, zeroes and discards are
+ *      tracked and notified piece by piece.  Between two pieces others may write, or shrink the disk, so
+ *      the length is looked at for each.
  */
 #include <errno.h>
 #include "block/io/internal.h"
@@ -171,17 +175,25 @@ static void write_done(BlockDriverState *bs, int64_t offset, int64_t bytes, int6
     }
 }
 
-/* IO1.  A notifier gets the request with its aligned range. */
+static bool has_notifiers(const BlockDriverState *bs)
+{
+    return !notifier_with_return_list_empty(&bs->before_write_notifiers);
+}
+
+/* IO1.  A notifier gets the request with its aligned range.  Discards: may be BDRV_NOTIFY_DROP. */
 static int coroutine_fn notify_before(BdrvTrackedRequest *req, int64_t offset, int64_t bytes)
 {
-    BlockDriverState *bs = req->bs;
+    int ret;
 
-    if (notifier_with_return_list_empty(&bs->before_write_notifiers)) {
+    if (!has_notifiers(req->bs)) {
         return 0;
     }
     req->offset = offset;
     req->bytes = bytes;
-    return notifier_with_return_list_notify(&bs->before_write_notifiers, req);
+    ret = notifier_with_return_list_notify(&req->bs->before_write_notifiers, req);
+    /* Only advice can be dropped: a write that was not done must not succeed. */
+    assert(ret <= 0 || (req->type == BDRV_TRACKED_DISCARD && ret == BDRV_NOTIFY_DROP));
+    return ret;
 }
 
 static BdrvRequestFlags detect_zeroes(BlockDriverState *bs, int64_t bytes, QEMUIOVector *qiov,
@@ -394,12 +406,52 @@ static int coroutine_fn zero_fragment(BdrvChild *child, int64_t offset, int64_t 
     return ret;
 }
 
-int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes,
+/* IO5.  How much of @bytes at @offset is one piece, when pieces are at most @most and of whole @align. */
+static int64_t notified_piece(int64_t offset, int64_t bytes, int64_t most, int64_t align)
+{
+    int64_t unit = MAX(QEMU_ALIGN_DOWN(most, align), align);
+
+    return MIN(bytes, unit - offset % unit);
+}
+
+static int coroutine_fn zero_in_pieces(BdrvChild *child, int64_t offset, int64_t bytes,
                                        BdrvRequestFlags flags)
 {
     BlockDriverState *bs = child->bs;
     int64_t align = bs->bl.request_alignment;
+    int64_t zero_align = QEMU_ALIGN_UP(MAX(bs->bl.pwrite_zeroes_alignment, align), align);
     int64_t piece;
+    int ret = 0;
+
+    for (; bytes > 0 && ret >= 0; offset += piece, bytes -= piece) {
+        int64_t misalign = offset & (align - 1);
+
+        if (misalign || bytes < align) {
+            piece = MIN(bytes, align - misalign);
+        } else {
+            piece = QEMU_ALIGN_DOWN(bytes, align);
+            if (has_notifiers(bs)) {
+                piece = notified_piece(offset, piece, BDRV_NOTIFIED_ZERO_BYTES, zero_align);
+            }
+        }
+        ret = check_length(child, offset, piece);
+        if (ret < 0) {
+            return ret;
+        }
+        if (misalign || piece < align) {
+            ret = zero_fragment(child, offset, piece, flags);
+        } else {
+            ret = tracked_pwritev(child, offset, piece, NULL, 0, flags | BDRV_REQ_ZERO_WRITE);
+        }
+    }
+    return ret;
+}
+
+int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes,
+                                       BdrvRequestFlags flags)
+{
+    BlockDriverState *bs = child->bs;
+    bool flush;
     int ret;
 
     trace_bdrv_co_pwrite_zeroes(bs->node_name, offset, bytes, flags);
@@ -410,28 +462,35 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t
     if ((flags & BDRV_REQ_NO_FALLBACK) && !bs->drv->data->co_pwrite_zeroes) {
         return -ENOTSUP;
     }
+    if (bytes == 0) {
+        return 0;
+    }
     if (!(bs->open_flags & BDRV_O_UNMAP)) {
         flags &= ~BDRV_REQ_MAY_UNMAP;
     }
+    /* Where the driver has no FUA of its own, one flush is enough for all pieces. */
+    flush = (flags & BDRV_REQ_FUA) &&
+            !(bs->supported_zero_flags & bs->supported_write_flags & BDRV_REQ_FUA);
+    if (flush) {
+        flags &= ~BDRV_REQ_FUA;
+    }
     bdrv_inc_in_flight(bs);
-    for (; bytes > 0 && ret >= 0; offset += piece, bytes -= piece) {
-        int64_t misalign = offset & (align - 1);
-
-        if (misalign || bytes < align) {
-            piece = MIN(bytes, align - misalign);
-            ret = zero_fragment(child, offset, piece, flags);
-        } else {
-            piece = QEMU_ALIGN_DOWN(bytes, align);
-            ret = tracked_pwritev(child, offset, piece, NULL, 0, flags | BDRV_REQ_ZERO_WRITE);
-        }
+    ret = zero_in_pieces(child, offset, bytes, flags);
+    if (ret >= 0 && flush) {
+        ret = bdrv_co_flush(bs);
     }
     bdrv_dec_in_flight(bs);
     return ret;
 }
 
+static int64_t discard_align(const BlockDriverState *bs)
+{
+    return MAX(bs->bl.pdiscard_alignment, (int64_t)bs->bl.request_alignment);
+}
+
 static int coroutine_fn discard_pieces(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
-    int64_t align = MAX(bs->bl.pdiscard_alignment, (int64_t)bs->bl.request_alignment);
+    int64_t align = discard_align(bs);
     int64_t max = bs->bl.max_pdiscard ? bs->bl.max_pdiscard : BDRV_REQUEST_MAX_BYTES;
     int64_t end = QEMU_ALIGN_DOWN(offset + bytes, align);
     int64_t piece;
@@ -451,10 +510,30 @@ static int coroutine_fn discard_pieces(BlockDriverState *bs, int64_t offset, int
     return ret;
 }
 
-int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes)
+/* One tracked request.  A dropped one is done: 0. */
+static int coroutine_fn tracked_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes)
 {
     BlockDriverState *bs = child->bs;
     BdrvTrackedRequest req;
+    int ret;
+
+    tracked_request_begin(&req, bs, offset, bytes, BDRV_TRACKED_DISCARD, 0);
+    ret = take_turn(&req, child, false);
+    if (ret == 0) {
+        ret = notify_before(&req, offset, bytes);
+    }
+    if (ret == 0) {
+        ret = discard_pieces(bs, offset, bytes);
+        write_done(bs, offset, bytes, 0, ret);
+    }
+    tracked_request_end(&req);
+    return MIN(ret, 0);
+}
+
+int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes)
+{
+    BlockDriverState *bs = child->bs;
+    int64_t piece;
     int ret;
 
     trace_bdrv_co_pdiscard(bs->node_name, offset, bytes);
@@ -467,16 +546,16 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t byte
         return 0;
     }
     bdrv_inc_in_flight(bs);
-    tracked_request_begin(&req, bs, offset, bytes, BDRV_TRACKED_DISCARD, 0);
-    ret = take_turn(&req, child, false);
-    if (ret >= 0) {
-        ret = notify_before(&req, offset, bytes);
+    for (; bytes > 0 && ret >= 0; offset += piece, bytes -= piece) {
+        piece = bytes;
+        if (has_notifiers(bs)) {
+            piece = notified_piece(offset, bytes, BDRV_NOTIFIED_DISCARD_BYTES, discard_align(bs));
+        }
+        ret = check_length(child, offset, piece);
+        if (ret >= 0) {
+            ret = tracked_pdiscard(child, offset, piece);
+        }
     }
-    if (ret >= 0) {
-        ret = discard_pieces(bs, offset, bytes);
-        write_done(bs, offset, bytes, 0, ret);
-    }
-    tracked_request_end(&req);
     bdrv_dec_in_flight(bs);
-    return MIN(ret, 0);
+    return ret;
 }

@@ -246,7 +246,8 @@ int coroutine_fn bdrv_co_try_change_aio_context(BlockDriverState *bs, AioContext
                                                 Error **errp);
 
 /*
- * Before-write notifiers: data is a BdrvTrackedRequest; may yield; nonzero fails the write with it.  Added while
+ * Before-write notifiers: data is a BdrvTrackedRequest; may yield; negative fails the write with it; positive:
+ * BDRV_NOTIFY_DROP (block/io/io.h), for a discard only, and older notifiers are not told of it.  Added while
  * @bs is quiesced (D4), so that each write either was before or is notified; taken off in its home AioContext
  * by notifier_with_return_remove(), at any time.  The notifier stays its owner's.
  */

@@ -22,6 +22,25 @@ typedef enum BdrvTrackedRequestType {
     BDRV_TRACKED_TRUNCATE,
 } BdrvTrackedRequestType;
 
+/*
+ * What a before-write notifier may return for a request of type BDRV_TRACKED_DISCARD, instead of keeping
+ * what it would destroy: the discard is advice, so it is not done, and succeeds; write observers are not
+ * told.  Positive, for errors are negative.  For a write no notifier returns anything above zero.
+ */
+#define BDRV_NOTIFY_DROP 1
+
+/*
+ * A write-zeroes and a discard cost their sender nothing for any length, but what lies there may have to be
+ * kept first.  While a node has before-write notifiers both go in pieces, each a tracked request, notified by
+ * itself: what has to be captured in front of one piece is bounded, the first pieces are done while later ones
+ * wait, and a dropped piece of a discard does not drop the whole.  Zeroes: as much as the longest plain write
+ * usually is.  A discard may be dropped instead of captured, so its pieces may be longer: a trim of a
+ * terabyte is a hundred thousand of them.  Cut at multiples; a driver's zero or discard block larger than that
+ * is one piece, as half a block could not be zeroed or discarded at all.
+ */
+#define BDRV_NOTIFIED_ZERO_BYTES    (1 * MiB)
+#define BDRV_NOTIFIED_DISCARD_BYTES (8 * MiB)
+
 /* One request under way in a node; lives on the stack of the coroutine that makes it. */
 struct BdrvTrackedRequest {
     BlockDriverState *bs;
@@ -54,6 +73,7 @@ int coroutine_fn bdrv_co_pwrite(BdrvChild *child, int64_t offset, int64_t bytes,
 /* Reads what is there now without waiting for serialising requests; sectors of 512 bytes. */
 int coroutine_fn bdrv_co_readv_no_serialising(BdrvChild *child, int64_t sector_num, int nb_sectors,
                                               QEMUIOVector *qiov);
+/* Both: a piece that fails ends it with its error, and what was done before it stays done. */
 int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t bytes,
                                        BdrvRequestFlags flags);
 int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
