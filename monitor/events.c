@@ -8,6 +8,7 @@
  *   EV2  Events of one kind and key come at most once in the kind's period: the first at once; of those
  *        that follow within the period only the last, at its end.
  *   EV3  Events that are not limited keep their order.
+ *   EV4  An event that QEMU's clients do not know goes only to sessions that asked for it.
  */
 #include "monitor-int.h"
 
@@ -53,12 +54,34 @@ static void held_event_free(HeldEvent *held)
     g_free(held);
 }
 
+/* EV4 */
+static const struct {
+    const char *event;
+    QMPCapability needs;
+} event_gates[] = {
+    {"BACKUP_STAGING", QMP_CAPABILITY_BACKUP_STAGING_EVENTS},
+};
+
+/* The capabilities, as bits, that a session must have to get @event. */
+static unsigned event_needs(const json_t *event)
+{
+    const char *name = json_string_value(json_object_get(event, "event"));
+
+    for (size_t i = 0; i < G_N_ELEMENTS(event_gates); i++) {
+        if (!strcmp(event_gates[i].event, name)) {
+            return QMP_CAPABILITY_BIT(event_gates[i].needs);
+        }
+    }
+    return 0;
+}
+
 static void monitor_broadcast(json_t *event)
 {
+    unsigned needs = event_needs(event);
     QmpSession *s, *next;
 
     QTAILQ_FOREACH_SAFE (s, &qmp_sessions, next, next) {
-        if (s->state == QMP_SESSION_READY) {
+        if (s->state == QMP_SESSION_READY && (s->capabilities & needs) == needs) {
             qmp_session_send(s, json_incref(event));
         }
     }

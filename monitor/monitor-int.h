@@ -27,12 +27,17 @@ typedef enum QmpSessionState {
     QMP_SESSION_CLOSING,
 } QmpSessionState;
 
+/* What a session can ask for, as bits; "oob" is not on offer. */
+#define QMP_CAPABILITY_BIT(capability) (1u << (capability))
+#define QMP_CAPABILITIES_OFFERED       QMP_CAPABILITY_BIT(QMP_CAPABILITY_BACKUP_STAGING_EVENTS)
+
 typedef struct QmpSession QmpSession;
 typedef struct Monitor Monitor;
 
 struct QmpSession {
     Monitor *monitor;
     QmpSessionState state;
+    unsigned capabilities; /* bits, what it has asked for */
     MonStream *stream;
     OutQueue *out;
     JSONMessageParser parser;

@@ -58,12 +58,22 @@ void coroutine_fn qmp_session_end(QmpSession *s, bool now)
     }
 }
 
-void monitor_negotiation_done(void)
+bool monitor_negotiate(const QMPCapabilityList *enable, Error **errp)
 {
     QmpSession *s = qmp_dispatch_session();
+    unsigned enabled = 0;
 
     g_assert(s && s->state == QMP_SESSION_NEGOTIATING);
+    for (; enable; enable = enable->next) {
+        if (!(QMP_CAPABILITIES_OFFERED & QMP_CAPABILITY_BIT(enable->value))) {
+            error_setg(errp, "Capability '%s' is not available", QMPCapability_str(enable->value));
+            return false;
+        }
+        enabled |= QMP_CAPABILITY_BIT(enable->value);
+    }
+    s->capabilities = enabled;
     s->state = QMP_SESSION_READY;
+    return true;
 }
 
 /* A message of the parser's; takes what it is given.  Called inside the session's coroutine. */
@@ -84,8 +94,15 @@ static void coroutine_fn qmp_session_message(void *opaque, json_t *request, Erro
 
 static void qmp_session_greet(QmpSession *s)
 {
-    qmp_session_send(s, json_pack("{s{soso}}", "QMP", "version", monitor_version(), "capabilities",
-                                  json_array()));
+    json_t *offered = json_array();
+
+    for (int i = 0; i < QMP_CAPABILITY__MAX; i++) {
+        if (QMP_CAPABILITIES_OFFERED & QMP_CAPABILITY_BIT(i)) {
+            json_array_append_new(offered, json_string(QMPCapability_str(i)));
+        }
+    }
+    qmp_session_send(
+        s, json_pack("{s{soso}}", "QMP", "version", monitor_version(), "capabilities", offered));
 }
 
 static void coroutine_fn qmp_session_run(void *opaque)

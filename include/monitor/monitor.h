@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include "coro/coroutine.h"
 #include "monitor/chardev.h"
+#include "qapi/qapi-types-control.h"
 #include "qapi/qapi-types-run-state.h"
 #include "util/error.h"
 
@@ -53,10 +54,10 @@ void monitor_set_shutdown_hook(void (*hook)(void));
 void coroutine_fn monitor_co_wait_commands(void);
 
 /*
- * For qmp_capabilities: the session that called it may now run all commands.  Before the first yield of
- * the command.
+ * For qmp_capabilities: the session that called it may now run all commands, and has what it asked for.
+ * Before the first yield of the command.  Return: false, something is not on offer and nothing changed.
  */
-void monitor_negotiation_done(void);
+bool monitor_negotiate(const QMPCapabilityList *enable, Error **errp);
 
 /* The hook of generated events; takes over when monitor_init() is called. */
 void monitor_init(void);

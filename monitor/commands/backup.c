@@ -271,6 +271,8 @@ static int coroutine_fn backup_prepare(TxnAction *action, Error **errp)
                  (arg->has_auto_dismiss && !arg->auto_dismiss ? JOB_MANUAL_DISMISS : 0),
         .txn = action->job_txn,
         .perf = arg->x_perf,
+        .stage = arg->stage,
+        .latency_target_us = arg->has_latency_target ? arg->latency_target : 0,
     };
     int r = backup_find_bitmap(a->source, arg, &job, errp);
 

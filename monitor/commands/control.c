@@ -19,12 +19,7 @@ void monitor_commands_init(void)
 
 void coroutine_fn qmp_qmp_capabilities(QMPCapabilityList *enable, Error **errp)
 {
-    if (enable) {
-        /* The greeting offers none. */
-        error_setg(errp, "Capability '%s' is not available", QMPCapability_str(enable->value));
-        return;
-    }
-    monitor_negotiation_done();
+    monitor_negotiate(enable, errp);
 }
 
 VersionInfo *coroutine_fn qmp_query_version(Error **errp)

@@ -341,6 +341,7 @@ def _(t):
     need_qblk('serves several clients on one QMP socket')
     d = served(t)
     q = d.connect(negotiate=False)
+    assert q.greeting['QMP']['capabilities'] == ['backup-staging-events'], q.greeting
     try:
         q('query-jobs')
         raise AssertionError('obeyed before qmp_capabilities')
@@ -351,7 +352,9 @@ def _(t):
         raise AssertionError('took a capability that does not exist')
     except QmpError as e:
         assert e.cls == 'GenericError', e
-    q('qmp_capabilities')
+    error = q.error('qmp_capabilities', enable=['backup-staging-events', 'oob'])
+    assert error.desc == "Capability 'oob' is not available", error
+    q('qmp_capabilities', enable=['backup-staging-events'])
     q('query-jobs')
     q.close()
 

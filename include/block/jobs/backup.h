@@ -15,9 +15,11 @@ typedef struct BackupJobArgs {
     BitmapSyncMode bitmap_mode;
     bool compress;
     BlockdevOnError on_source_error, on_target_error;
-    int flags;              /* JobCreateFlags */
-    JobTxn *txn;            /* NULL: alone */
-    const BackupPerf *perf; /* NULL: defaults */
+    int flags;                  /* JobCreateFlags */
+    JobTxn *txn;                /* NULL: alone */
+    const BackupPerf *perf;     /* NULL: defaults */
+    const BackupStage *stage;   /* NULL: defaults */
+    uint32_t latency_target_us; /* 0: none */
 } BackupJobArgs;
 
 /*

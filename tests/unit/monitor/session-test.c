@@ -14,6 +14,7 @@
 #include "monitor/monitor.h"
 #include "qapi/qapi-events-block-job.h"
 #include "qapi/qapi-events-run-state.h"
+#include "qapi/qapi-types-control.h"
 #include "util/textbuf.h"
 
 #define EVENT_LINE "\"event\": \"SHUTDOWN\""
@@ -29,7 +30,13 @@ static int commands_run;
 
 static void coroutine_fn cmd_capabilities(json_t *args, json_t **ret, Error **errp)
 {
-    monitor_negotiation_done();
+    json_t *list = json_object_get(args, "enable");
+    QMPCapabilityList *enable = list ? qapi_QMPCapabilityList_from_json(list, errp) : NULL;
+
+    if (!*errp) {
+        monitor_negotiate(enable, errp);
+    }
+    qapi_free_QMPCapabilityList(enable);
 }
 
 static void coroutine_fn cmd_echo(json_t *args, json_t **ret, Error **errp)
@@ -196,7 +203,7 @@ static void client_expect_greeting(Client *c)
     g_autofree char *got = client_line(c);
 
     g_assert_true(g_str_has_prefix(got, "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": "));
-    g_assert_true(g_str_has_suffix(got, "\"capabilities\": []}}"));
+    g_assert_true(g_str_has_suffix(got, "\"capabilities\": [\"backup-staging-events\"]}}"));
 }
 
 static void client_negotiate(Client *c, const Fixture *f)
@@ -329,6 +336,60 @@ static void test_events_after_negotiation(Fixture *f, gconstpointer unused)
     client_close(&silent);
     client_close(&first);
     client_close(&second);
+}
+
+static void test_capabilities(Fixture *f, gconstpointer unused)
+{
+    static const char *const refused[][2] = {
+        {"['oob']", "Capability 'oob' is not available"},
+        {"['backup-staging-events', 'oob']", "Capability 'oob' is not available"},
+    };
+    Client c;
+
+    client_open(&c, f);
+    client_expect_greeting(&c);
+    for (size_t i = 0; i < G_N_ELEMENTS(refused); i++) {
+        g_autofree char *request = g_strdup_printf(
+            "{'execute': 'qmp_capabilities', 'arguments': {'enable': %s}}", refused[i][0]);
+        g_autofree char *reply = g_strdup_printf(
+            "{\"error\": {\"class\": \"GenericError\", \"desc\": \"%s\"}}", refused[i][1]);
+
+        client_send(&c, request);
+        client_expect(&c, reply);
+    }
+    /* still negotiating, and nothing was switched on by what was refused */
+    client_send(&c, "{'execute': 'qmp_capabilities', 'arguments': {'enable': []}}");
+    client_expect(&c, "{\"return\": {}}");
+    qapi_event_send_backup_staging("j", 81, 81, 100);
+    client_send(&c, "{'execute': 'echo', 'id': 1}");
+    client_expect(&c, "{\"return\": {}, \"id\": 1}");
+    client_close(&c);
+}
+
+static void test_events_by_capability(Fixture *f, gconstpointer unused)
+{
+    Client with, without;
+    g_autofree char *line = NULL;
+
+    client_negotiate(&without, f);
+    client_open(&with, f);
+    client_expect_greeting(&with);
+    client_send(&with, "{'execute': 'qmp_capabilities', 'arguments': {'enable': "
+                       "['backup-staging-events', 'backup-staging-events']}}");
+    client_expect(&with, "{\"return\": {}}");
+    qapi_event_send_backup_staging("j", 81, 81, 100);
+    qapi_event_send_shutdown(false, SHUTDOWN_CAUSE_HOST_SIGNAL);
+    line = client_line(&with);
+    g_assert_nonnull(strstr(line, "\"event\": \"BACKUP_STAGING\", \"data\": {\"device\": \"j\", "
+                                  "\"percent\": 81, \"staged\": 81, \"limit\": 100}}"));
+    g_free(line);
+    line = client_line(&with);
+    g_assert_nonnull(strstr(line, EVENT_LINE));
+    g_free(line);
+    line = client_line(&without); /* its first event is the one after */
+    g_assert_nonnull(strstr(line, EVENT_LINE));
+    client_close(&with);
+    client_close(&without);
 }
 
 static void test_one_at_a_time(Fixture *f, gconstpointer unused)
@@ -504,6 +565,8 @@ int main(int argc, char **argv)
     TEST("after garbage the next request is understood", test_garbage);
     TEST("the end of input does not cut off replies", test_end_of_input);
     TEST("events go to all clients that have negotiated", test_events_after_negotiation);
+    TEST("a client gets the capabilities that are on offer or none", test_capabilities);
+    TEST("an event of ours goes only to clients that asked for it", test_events_by_capability);
     TEST("commands that yield run one at a time over all clients", test_one_at_a_time);
     TEST("a client that does not read its events is cut off", test_slow_reader_of_events);
     TEST("a client that does not read its replies is not read from", test_slow_reader_of_replies);
