@@ -71,19 +71,18 @@ static int64_t same_kind(const BlockCopy *copy, const uint8_t *buf, int64_t offs
     return done;
 }
 
-int coroutine_fn block_copy_run(const BlockCopy *copy, int64_t offset, int64_t bytes, void *buf,
-                                bool *ret_error_is_read)
+int coroutine_fn block_copy_read(const BlockCopy *copy, int64_t offset, int64_t bytes, void *buf)
 {
-    uint8_t *p = buf;
-    int ret;
+    return bdrv_co_pread(copy->source, offset, bytes, buf, BDRV_REQ_NO_SERIALISING); /* C1 */
+}
 
-    *ret_error_is_read = true;
-    ret = bdrv_co_pread(copy->source, offset, bytes, buf, BDRV_REQ_NO_SERIALISING); /* C1 */
-    if (ret < 0) {
-        return ret;
-    }
-    *ret_error_is_read = false;
-    while (bytes > 0) {
+int coroutine_fn block_copy_write(const BlockCopy *copy, int64_t offset, int64_t bytes,
+                                  const void *buf)
+{
+    const uint8_t *p = buf;
+    int ret = 0;
+
+    while (bytes > 0 && ret >= 0) {
         bool zero;
         int64_t n = same_kind(copy, p, offset, bytes, &zero);
 
@@ -92,12 +91,18 @@ int coroutine_fn block_copy_run(const BlockCopy *copy, int64_t offset, int64_t b
         } else {
             ret = bdrv_co_pwrite(copy->target, offset, n, p, copy->write_flags);
         }
-        if (ret < 0) {
-            return ret;
-        }
         offset += n;
         bytes -= n;
         p += n;
     }
-    return 0;
+    return MIN(ret, 0);
+}
+
+int coroutine_fn block_copy_run(const BlockCopy *copy, int64_t offset, int64_t bytes, void *buf,
+                                bool *ret_error_is_read)
+{
+    int ret = block_copy_read(copy, offset, bytes, buf);
+
+    *ret_error_is_read = ret < 0;
+    return ret < 0 ? ret : block_copy_write(copy, offset, bytes, buf);
 }

@@ -42,6 +42,11 @@ typedef struct BlockCopy {
 int coroutine_fn block_copy_run(const BlockCopy *copy, int64_t offset, int64_t bytes, void *buf,
                                 bool *ret_error_is_read);
 
+/* The two halves of it: what was read may be changed before it is written. */
+int coroutine_fn block_copy_read(const BlockCopy *copy, int64_t offset, int64_t bytes, void *buf);
+int coroutine_fn block_copy_write(const BlockCopy *copy, int64_t offset, int64_t bytes,
+                                  const void *buf);
+
 /*
  * block_copy_zeroes() - make a range of the target read as zeros
  *

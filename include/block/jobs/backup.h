@@ -6,6 +6,15 @@
 #include "block/dirty/dirty-bitmap.h"
 #include "block/jobs/blockjob.h"
 
+/* Where old data is kept until the target takes it, and for how long a write waits for room there. */
+typedef struct BackupStaging {
+    int64_t ram_bytes;         /* 0: the default */
+    BlockDriverState *scratch; /* in the source's AioContext, empty; borrowed; NULL: memory only */
+    int64_t scratch_bytes;     /* how much of it may be used */
+    int64_t
+        cow_timeout_ns; /* then the backup breaks; 0: the default; < 0: writes wait without limit */
+} BackupStaging;
+
 typedef struct BackupJobArgs {
     const char *job_id;                /* NULL: the device's name */
     BlockDriverState *source, *target; /* borrowed; the job takes references */
