@@ -118,6 +118,7 @@ static void coroutine_fn close_node(BlockDriverState *bs)
 
     trace_bdrv_node_close(bs->node_name);
     assert(QLIST_EMPTY(&bs->parents)); /* G1 */
+    assert(!bs->read_guard); /* its owner has an edge here while it is set */
     bdrv_co_drained_begin(bs);
     if (bs->total_bytes >= 0) {
         flush_at_home(bs);

@@ -3,6 +3,7 @@
 #ifndef BLOCK_IO_INTERNAL_H
 #define BLOCK_IO_INTERNAL_H
 
+#include <glib.h>
 #include "block/io/io.h"
 
 /* check.c: is the range one that a request may have at all?  0 or -EIO. */
@@ -18,6 +19,17 @@ void tracked_request_set_serialising(BdrvTrackedRequest *req, uint64_t align);
 void coroutine_fn tracked_request_wait(BdrvTrackedRequest *req);
 /* The same for a request that must not wait: is there one to wait for? */
 bool tracked_request_would_wait(const BdrvTrackedRequest *req);
+
+/* watch.c: begin with the guard of @bs, which is counted in flight, and end what it gave (NULL: nothing). */
+BdrvReadToken *coroutine_fn read_guard_begin(BlockDriverState *bs, int64_t offset, int64_t bytes);
+void read_guard_end(BdrvReadToken *token);
+/* The guards that one walk has begun with, all ended by read_holds_end(). */
+typedef struct ReadHolds {
+    GSList *list; /* ReadHold */
+} ReadHolds;
+void coroutine_fn read_holds_add(ReadHolds *holds, BlockDriverState *bs, int64_t offset,
+                                 int64_t bytes);
+void read_holds_end(ReadHolds *holds);
 
 /* pad.c: a request grown to the node's alignment. */
 typedef struct BdrvPadding {

@@ -47,6 +47,9 @@ int coroutine_fn bdrv_aligned_preadv(BlockDriverState *bs, int64_t offset, int64
     int64_t inside, done, piece, max;
     int ret;
 
+    if (bs->total_bytes < 0) {
+        return bs->total_bytes; /* unknown: nothing is surely behind the end */
+    }
     /* The device ends at a whole block for the driver; what is behind its length reads as zeros. */
     inside = MAX(0, MIN(bytes, QEMU_ALIGN_UP(bs->total_bytes, align) - offset));
     max = bdrv_max_transfer(bs);
@@ -118,6 +121,8 @@ int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t b
                                      QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
 {
     BlockDriverState *bs = child->bs;
+    bool guarded = !(flags & BDRV_REQ_NO_SERIALISING);
+    BdrvReadToken *token = NULL;
     BdrvPadding pad;
     int ret;
 
@@ -130,7 +135,7 @@ int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t b
         return ret;
     }
     if (bs->total_bytes < 0) {
-        return bs->total_bytes; /* unknown: nothing is surely behind the end */
+        return bs->total_bytes;
     }
     if (!qiov && !(flags & BDRV_REQ_PREFETCH)) {
         return -EINVAL;
@@ -139,6 +144,9 @@ int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t b
         flags |= BDRV_REQ_NO_SERIALISING;
     }
     bdrv_inc_in_flight(bs);
+    if (guarded) {
+        token = read_guard_begin(bs, offset, bytes);
+    }
     if (!qiov) {
         ret = prefetch(bs, offset, bytes, flags);
     } else if (bdrv_pad(bs, qiov, qiov_offset, &offset, &bytes, &pad)) {
@@ -147,6 +155,7 @@ int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t b
     } else {
         ret = tracked_read(bs, offset, bytes, qiov, qiov_offset, flags);
     }
+    read_guard_end(token);
     bdrv_dec_in_flight(bs);
     return ret;
 }

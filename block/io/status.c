@@ -5,13 +5,25 @@
  * A driver says what it knows of the first piece of a range; the answer is then made good: a filter or
  * raw points at its child (RAW), a range that a node leaves to a backing file that does not exist
  * reads as zeros, data in a file may lie in a hole of that file (RECURSE).
+ *
+ * ST1  A walk along a chain begins with the read guard of each node that it asks, before it asks, also of
+ *      those that an answer points at; and ends with all of them when it has its answer.  Otherwise
+ *      the target of a backup could say "not here" before, and its backing file "zeros" after both have changed.
+ * ST2  A question about one node is not held.  Whether a range is allocated in it is true at some moment
+ *      while it is asked, which is all that one node can promise; what a read would find is asked of the chain.
  */
 #include <errno.h>
 #include "block/io/internal.h"
 #include "util/osdep.h"
 
-static int coroutine_fn status_of_node(BlockDriverState *bs, bool want_zero, int64_t offset,
-                                       int64_t bytes, int64_t *pnum, int64_t *map,
+/* How to ask. */
+typedef struct StatusQuery {
+    bool want_zero;   /* look further for zeros */
+    ReadHolds *holds; /* ST1; NULL: ST2 */
+} StatusQuery;
+
+static int coroutine_fn status_of_node(BlockDriverState *bs, const StatusQuery *query,
+                                       int64_t offset, int64_t bytes, int64_t *pnum, int64_t *map,
                                        BlockDriverState **file);
 
 /* Ask the driver for a range on its blocks, and cut the answer to what was asked. */
@@ -49,14 +61,14 @@ static int coroutine_fn ask_driver(BlockDriverState *bs, bool want_zero, int64_t
 }
 
 /* Data that lies in @file at @map may be in a hole there. */
-static int coroutine_fn refine_by_file(BlockDriverState *bs, int ret, int64_t *pnum, int64_t map,
-                                       BlockDriverState *file)
+static int coroutine_fn refine_by_file(const StatusQuery *query, int ret, int64_t *pnum,
+                                       int64_t map, BlockDriverState *file)
 {
     int64_t file_pnum, ignored_map;
     BlockDriverState *ignored_file;
     int lower;
 
-    lower = status_of_node(file, true, map, *pnum, &file_pnum, &ignored_map, &ignored_file);
+    lower = status_of_node(file, query, map, *pnum, &file_pnum, &ignored_map, &ignored_file);
     if (lower < 0) {
         return ret; /* no better answer than the one we have */
     }
@@ -67,7 +79,7 @@ static int coroutine_fn refine_by_file(BlockDriverState *bs, int ret, int64_t *p
     return ret | (lower & BDRV_BLOCK_ZERO);
 }
 
-static int coroutine_fn complete_answer(BlockDriverState *bs, int ret, bool want_zero,
+static int coroutine_fn complete_answer(BlockDriverState *bs, const StatusQuery *query, int ret,
                                         int64_t *pnum, int64_t map, BlockDriverState *file)
 {
     if (ret & (BDRV_BLOCK_DATA | BDRV_BLOCK_ZERO)) {
@@ -75,15 +87,15 @@ static int coroutine_fn complete_answer(BlockDriverState *bs, int ret, bool want
     } else if (!(ret & BDRV_BLOCK_ALLOCATED) && bs->drv->supports_backing && !bs->backing) {
         ret |= BDRV_BLOCK_ZERO;
     }
-    if (want_zero && (ret & BDRV_BLOCK_RECURSE) && (ret & BDRV_BLOCK_DATA) &&
+    if (query->want_zero && (ret & BDRV_BLOCK_RECURSE) && (ret & BDRV_BLOCK_DATA) &&
         (ret & BDRV_BLOCK_OFFSET_VALID) && !(ret & BDRV_BLOCK_ZERO) && file && file != bs) {
-        ret = refine_by_file(bs, ret, pnum, map, file);
+        ret = refine_by_file(query, ret, pnum, map, file);
     }
     return ret & ~BDRV_BLOCK_RECURSE;
 }
 
-static int coroutine_fn status_of_node(BlockDriverState *bs, bool want_zero, int64_t offset,
-                                       int64_t bytes, int64_t *pnum, int64_t *map,
+static int coroutine_fn status_of_node(BlockDriverState *bs, const StatusQuery *query,
+                                       int64_t offset, int64_t bytes, int64_t *pnum, int64_t *map,
                                        BlockDriverState **file)
 {
     int64_t local_map = 0, total;
@@ -93,6 +105,9 @@ static int coroutine_fn status_of_node(BlockDriverState *bs, bool want_zero, int
     *pnum = 0;
     if (!bs->drv) {
         return -ENOMEDIUM;
+    }
+    if (query->holds && bytes > 0) {
+        read_holds_add(query->holds, bs, offset, bytes);
     }
     total = bs->total_bytes;
     if (total < 0) {
@@ -106,18 +121,18 @@ static int coroutine_fn status_of_node(BlockDriverState *bs, bool want_zero, int
         return 0;
     }
     bdrv_inc_in_flight(bs);
-    ret = ask_driver(bs, want_zero, offset, bytes, pnum, &local_map, &local_file);
+    ret = ask_driver(bs, query->want_zero, offset, bytes, pnum, &local_map, &local_file);
     if (ret >= 0 && (ret & BDRV_BLOCK_RAW)) {
         int64_t asked = *pnum;
 
-        ret = status_of_node(local_file, want_zero, local_map, asked, pnum, map, file);
+        ret = status_of_node(local_file, query, local_map, asked, pnum, map, file);
         if (ret >= 0 && *pnum == 0) { /* behind the end of the child: zeros */
             *pnum = asked;
             ret = BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED;
         }
         ret = ret < 0 ? ret : ret & ~BDRV_BLOCK_EOF;
     } else if (ret >= 0) {
-        ret = complete_answer(bs, ret, want_zero, pnum, local_map, local_file);
+        ret = complete_answer(bs, query, ret, pnum, local_map, local_file);
         *map = local_map;
         *file = local_file;
     }
@@ -128,9 +143,11 @@ static int coroutine_fn status_of_node(BlockDriverState *bs, bool want_zero, int
     return ret;
 }
 
-int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                                      int64_t *pnum, int64_t *map, BlockDriverState **file)
+static int coroutine_fn checked_status(BlockDriverState *bs, ReadHolds *holds, int64_t offset,
+                                       int64_t bytes, int64_t *pnum, int64_t *map,
+                                       BlockDriverState **file)
 {
+    StatusQuery query = {.want_zero = true, .holds = holds};
     int64_t ignored_map;
     BlockDriverState *ignored_file;
 
@@ -138,13 +155,20 @@ int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int6
         *pnum = 0;
         return -EIO;
     }
-    return status_of_node(bs, true, offset, bytes, pnum, map ? map : &ignored_map,
+    return status_of_node(bs, &query, offset, bytes, pnum, map ? map : &ignored_map,
                           file ? file : &ignored_file);
 }
 
-int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base,
-                                            int64_t offset, int64_t bytes, int64_t *pnum,
-                                            int64_t *map, BlockDriverState **file)
+/* ST2 */
+int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      int64_t *pnum, int64_t *map, BlockDriverState **file)
+{
+    return checked_status(bs, NULL, offset, bytes, pnum, map, file);
+}
+
+static int coroutine_fn walk_chain(BlockDriverState *bs, BlockDriverState *base, ReadHolds *holds,
+                                   int64_t offset, int64_t bytes, int64_t *pnum, int64_t *map,
+                                   BlockDriverState **file)
 {
     BlockDriverState *p = bs;
     int64_t top_end = 0;
@@ -154,7 +178,7 @@ int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverSta
     while (p && p != base) {
         bool is_top = p == bs;
 
-        ret = bdrv_co_block_status(p, offset, bytes, pnum, map, file);
+        ret = checked_status(p, holds, offset, bytes, pnum, map, file);
         if (ret < 0) {
             return ret;
         }
@@ -186,9 +210,23 @@ int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverSta
     return ret;
 }
 
+/* ST1 */
+int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base,
+                                            int64_t offset, int64_t bytes, int64_t *pnum,
+                                            int64_t *map, BlockDriverState **file)
+{
+    ReadHolds holds = {0};
+    int ret = walk_chain(bs, base, &holds, offset, bytes, pnum, map, file);
+
+    read_holds_end(&holds);
+    return ret;
+}
+
+/* ST2 */
 int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                       int64_t *pnum)
 {
+    StatusQuery query = {0};
     int64_t map;
     BlockDriverState *file;
     int ret;
@@ -201,7 +239,7 @@ int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int6
     if (!bs) {
         return -ENOMEDIUM;
     }
-    ret = status_of_node(bs, false, offset, bytes, pnum, &map, &file);
+    ret = status_of_node(bs, &query, offset, bytes, pnum, &map, &file);
     return ret < 0 ? ret : !!(ret & BDRV_BLOCK_ALLOCATED);
 }
 

@@ -138,6 +138,7 @@ struct BlockDriverState {
     unsigned serialising_in_flight;
     NotifierWithReturnList before_write_notifiers;
     QLIST_HEAD(, BdrvWriteObserver) write_observers;
+    struct BdrvReadGuard *read_guard; /* the io room's; NULL: none */
     uint64_t wr_highest_offset;
     unsigned write_gen, flushed_gen;
     bool active_flush;

@@ -85,7 +85,7 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact,
 /* BDRV_BLOCK_* of the first *pnum bytes; *pnum = 0 only at or past the end (then BDRV_BLOCK_EOF). */
 int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                       int64_t *pnum, int64_t *map, BlockDriverState **file);
-/* Along the backing chain from @bs down to, not including, @base (NULL: all of it). */
+/* Along the backing chain from @bs down to, not including, @base (NULL: all of it).  Held by read guards. */
 int coroutine_fn bdrv_co_block_status_above(BlockDriverState *bs, BlockDriverState *base,
                                             int64_t offset, int64_t bytes, int64_t *pnum,
                                             int64_t *map, BlockDriverState **file);
@@ -96,6 +96,47 @@ int coroutine_fn bdrv_co_is_allocated(BlockDriverState *bs, int64_t offset, int6
 int coroutine_fn bdrv_co_is_zero_fast(BlockDriverState *bs, int64_t offset, int64_t bytes);
 int64_t coroutine_fn bdrv_co_get_allocated_file_size(BlockDriverState *bs);
 int coroutine_fn bdrv_co_get_info(BlockDriverState *bs, BlockDriverInfo *ret_info);
+
+/*
+ * Read guard: holds reads of a node whose contents are on their way.
+ *
+ *     guest's write ---> source  <--- backing ---  target  <--- an export reads: where the target has nothing
+ *                          |                         ^           yet, the source answers
+ *                          +--- old data, staged ----+
+ *
+ * Between the write to the source and the store in the target a reader of the target would be given new data.
+ * The guard's begin() lets it in when none of the range is on its way, and the token keeps it so, target
+ * and backing file alike, until token->end().
+ *
+ * Held are: each read of the node, also one through a backing edge (an overlay's), but not one that its
+ * maker made with BDRV_REQ_NO_SERIALISING: so reads who keeps the range himself.  And each walk of
+ * bdrv_co_block_status_above() that comes to the node, until the end of the walk: what the node and what its
+ * backing file say must be of one moment.  One walk begins once for what it asks of one node.
+ */
+typedef struct BdrvReadToken BdrvReadToken;
+struct BdrvReadToken {
+    /* Once, in the home AioContext of the node; must not yield; the memory is its maker's again. */
+    void (*end)(BdrvReadToken *token);
+};
+typedef struct BdrvReadGuard BdrvReadGuard;
+struct BdrvReadGuard {
+    /*
+     * Home AioContext of the node, in the reader's coroutine; may yield, also for a read with
+     * BDRV_REQ_NO_WAIT, which is about requests.  The range is as asked and may reach behind the end.
+     * The read is counted in flight, from before begin() until after end(): a quiesce of the node waits for
+     * it, so what begin() waits for must come also while the node is quiesced.
+     * NULL: nothing to hold.
+     */
+    BdrvReadToken *coroutine_fn (*begin)(BdrvReadGuard *guard, int64_t offset, int64_t bytes);
+};
+/*
+ * Home AioContext of @bs, or main thread while @bs is quiesced.  At most one for a node.  Read-only nodes are
+ * entered from anywhere, so @bs is writable, and stays so: the owner writes to it.
+ * NULL removes: begin() is not called any more.  Calls of begin() that have not returned are the owner's to
+ * bring to an end before the guard's memory goes; tokens handed out are still ended, without the guard.
+ * Set: reads that are under way are not held.  Removed by its owner before he lets go of @bs.
+ */
+void bdrv_set_read_guard(BlockDriverState *bs, BdrvReadGuard *guard);
 
 /* "write 4096+512 serialising, 2 waiters".  Any state. */
 struct TextBuf;

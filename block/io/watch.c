@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Who watches the requests of a node from beside their way: the read guard, which may hold a read.
+ *
+ *   read    |-- in flight --|-- begin() --|------ driver ------|-- end() --|
+ *   status  |-- in flight --|-- begin() --|-- this node, its file, its backing file ... --|-- end() --|
+ *
+ * WA1  A node is counted in flight as long as somebody is with its guard: who has quiesced it knows that
+ *      nobody is, and may set or remove it.
+ * WA2  One walk begins at most once for one range of one node.  A guard may well let two readers of a range in
+ *      one after the other only; a walk that came by a filter and then by its child would wait for itself.
+ */
+#include "block/io/internal.h"
+#include "util/osdep.h"
+
+/* One node's guard in a walk. */
+typedef struct ReadHold {
+    BlockDriverState *bs;
+    int64_t offset, bytes;
+    BdrvReadToken *token; /* NULL: the guard had nothing to hold */
+} ReadHold;
+
+void bdrv_set_read_guard(BlockDriverState *bs, BdrvReadGuard *guard)
+{
+    if (guard) {
+        assert(!bs->read_guard);
+        assert(bdrv_is_writable(bs));
+    }
+    bs->read_guard = guard;
+}
+
+BdrvReadToken *coroutine_fn read_guard_begin(BlockDriverState *bs, int64_t offset, int64_t bytes)
+{
+    if (!bs->read_guard) {
+        return NULL;
+    }
+    assert(bs->aio_context == qemu_get_current_aio_context());
+    return bs->read_guard->begin(bs->read_guard, offset, bytes);
+}
+
+void read_guard_end(BdrvReadToken *token)
+{
+    if (token) {
+        token->end(token);
+    }
+}
+
+/* WA2 */
+static bool holds_range(const ReadHolds *holds, const BlockDriverState *bs, int64_t offset,
+                        int64_t bytes)
+{
+    for (GSList *l = holds->list; l; l = l->next) {
+        const ReadHold *hold = l->data;
+
+        if (hold->bs == bs && offset >= hold->offset &&
+            offset + bytes <= hold->offset + hold->bytes) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void coroutine_fn read_holds_add(ReadHolds *holds, BlockDriverState *bs, int64_t offset,
+                                 int64_t bytes)
+{
+    ReadHold *hold;
+
+    if (!bs->read_guard || holds_range(holds, bs, offset, bytes)) {
+        return;
+    }
+    hold = g_new(ReadHold, 1);
+    *hold = (ReadHold){.bs = bs, .offset = offset, .bytes = bytes};
+    bdrv_inc_in_flight(bs); /* WA1 */
+    hold->token = read_guard_begin(bs, offset, bytes);
+    holds->list = g_slist_prepend(holds->list, hold);
+}
+
+void read_holds_end(ReadHolds *holds)
+{
+    while (holds->list) {
+        ReadHold *hold = holds->list->data;
+
+        read_guard_end(hold->token);
+        bdrv_dec_in_flight(hold->bs);
+        g_free(hold);
+        holds->list = g_slist_delete_link(holds->list, holds->list);
+    }
+}
