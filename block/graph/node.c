@@ -81,6 +81,7 @@ BlockDriverState *bdrv_new(const BlockDriver *drv, const char *node_name, Error 
     QLIST_INIT(&bs->dirty_bitmaps);
     QLIST_INIT(&bs->tracked_requests);
     QLIST_INIT(&bs->write_observers);
+    QLIST_INIT(&bs->latency_observers);
     notifier_with_return_list_init(&bs->before_write_notifiers);
     qemu_co_queue_init(&bs->flush_queue);
     QTAILQ_INSERT_TAIL(&all_nodes, bs, all_list);
@@ -118,7 +119,8 @@ static void coroutine_fn close_node(BlockDriverState *bs)
 
     trace_bdrv_node_close(bs->node_name);
     assert(QLIST_EMPTY(&bs->parents)); /* G1 */
-    assert(!bs->read_guard); /* its owner has an edge here while it is set */
+    /* Their owners have an edge here while they are on the node. */
+    assert(!bs->read_guard && QLIST_EMPTY(&bs->latency_observers));
     bdrv_co_drained_begin(bs);
     if (bs->total_bytes >= 0) {
         flush_at_home(bs);

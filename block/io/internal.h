@@ -31,6 +31,10 @@ void coroutine_fn read_holds_add(ReadHolds *holds, BlockDriverState *bs, int64_t
                                  int64_t bytes);
 void read_holds_end(ReadHolds *holds);
 
+/* Around a request in flight: begin returns the time for end. */
+int64_t latency_begin(const BlockDriverState *bs, BdrvRequestFlags flags);
+void latency_end(BlockDriverState *bs, BdrvTrackedRequestType type, int64_t bytes, int64_t begun);
+
 /* pad.c: a request grown to the node's alignment. */
 typedef struct BdrvPadding {
     uint8_t *buf;      /* head block, then tail block (one and the same when merged) */

@@ -123,6 +123,7 @@ int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t b
     BlockDriverState *bs = child->bs;
     bool guarded = !(flags & BDRV_REQ_NO_SERIALISING);
     BdrvReadToken *token = NULL;
+    int64_t begun, asked = bytes;
     BdrvPadding pad;
     int ret;
 
@@ -144,6 +145,7 @@ int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t b
         flags |= BDRV_REQ_NO_SERIALISING;
     }
     bdrv_inc_in_flight(bs);
+    begun = latency_begin(bs, flags);
     if (guarded) {
         token = read_guard_begin(bs, offset, bytes);
     }
@@ -156,6 +158,7 @@ int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t b
         ret = tracked_read(bs, offset, bytes, qiov, qiov_offset, flags);
     }
     read_guard_end(token);
+    latency_end(bs, BDRV_TRACKED_READ, asked, begun);
     bdrv_dec_in_flight(bs);
     return ret;
 }

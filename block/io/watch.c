@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Who watches the requests of a node from beside their way: the read guard, which may hold a read.
+ * Who watches the requests of a node from beside their way: the read guard, which may hold a read, and
+ * latency observers, which are told how long each took.
  *
  *   read    |-- in flight --|-- begin() --|------ driver ------|-- end() --|
  *   status  |-- in flight --|-- begin() --|-- this node, its file, its backing file ... --|-- end() --|
@@ -9,7 +10,10 @@
  *      nobody is, and may set or remove it.
  * WA2  One walk begins at most once for one range of one node.  A guard may well let two readers of a range in
  *      one after the other only; a walk that came by a filter and then by its child would wait for itself.
+ * WA3  A request that is timed is in flight from before its first look at the clock until the observers were
+ *      told, so they are not taken off under it by who has quiesced the node.
  */
+#include "aio/timer.h"
 #include "block/io/internal.h"
 #include "util/osdep.h"
 
@@ -84,5 +88,41 @@ void read_holds_end(ReadHolds *holds)
         bdrv_dec_in_flight(hold->bs);
         g_free(hold);
         holds->list = g_slist_delete_link(holds->list, holds->list);
+    }
+}
+
+void bdrv_add_latency_observer(BlockDriverState *bs, BdrvLatencyObserver *obs)
+{
+    QLIST_INSERT_HEAD(&bs->latency_observers, obs, list);
+}
+
+void bdrv_remove_latency_observer(BdrvLatencyObserver *obs)
+{
+    QLIST_REMOVE(obs, list);
+}
+
+/* The request is not timed. */
+#define NOT_TIMED INT64_MIN
+
+int64_t latency_begin(const BlockDriverState *bs, BdrvRequestFlags flags)
+{
+    if (bs->read_only || (flags & BDRV_REQ_NO_SERIALISING) || QLIST_EMPTY(&bs->latency_observers)) {
+        return NOT_TIMED;
+    }
+    return qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+}
+
+/* WA3 */
+void latency_end(BlockDriverState *bs, BdrvTrackedRequestType type, int64_t bytes, int64_t begun)
+{
+    BdrvLatencyObserver *obs;
+    int64_t ns;
+
+    if (begun == NOT_TIMED || QLIST_EMPTY(&bs->latency_observers)) {
+        return;
+    }
+    ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - begun;
+    QLIST_FOREACH (obs, &bs->latency_observers, list) {
+        obs->done(obs, type, bytes, ns);
     }
 }

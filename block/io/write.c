@@ -361,6 +361,7 @@ int coroutine_fn bdrv_co_pwritev_part(BdrvChild *child, int64_t offset, int64_t 
                                       BdrvRequestFlags flags)
 {
     BlockDriverState *bs = child->bs;
+    int64_t begun;
     int ret;
 
     trace_bdrv_co_pwritev_part(bs->node_name, offset, bytes, flags);
@@ -370,7 +371,9 @@ int coroutine_fn bdrv_co_pwritev_part(BdrvChild *child, int64_t offset, int64_t 
     }
     assert(child->perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED));
     bdrv_inc_in_flight(bs);
+    begun = latency_begin(bs, flags);
     ret = tracked_pwritev(child, offset, bytes, qiov, qiov_offset, flags);
+    latency_end(bs, BDRV_TRACKED_WRITE, bytes, begun);
     bdrv_dec_in_flight(bs);
     return ret;
 }
@@ -451,6 +454,7 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t
                                        BdrvRequestFlags flags)
 {
     BlockDriverState *bs = child->bs;
+    int64_t begun;
     bool flush;
     int ret;
 
@@ -475,10 +479,12 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t
         flags &= ~BDRV_REQ_FUA;
     }
     bdrv_inc_in_flight(bs);
+    begun = latency_begin(bs, flags);
     ret = zero_in_pieces(child, offset, bytes, flags);
     if (ret >= 0 && flush) {
         ret = bdrv_co_flush(bs);
     }
+    latency_end(bs, BDRV_TRACKED_WRITE, bytes, begun);
     bdrv_dec_in_flight(bs);
     return ret;
 }
@@ -533,7 +539,7 @@ static int coroutine_fn tracked_pdiscard(BdrvChild *child, int64_t offset, int64
 int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes)
 {
     BlockDriverState *bs = child->bs;
-    int64_t piece;
+    int64_t begun, piece, asked = bytes;
     int ret;
 
     trace_bdrv_co_pdiscard(bs->node_name, offset, bytes);
@@ -546,6 +552,7 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t byte
         return 0;
     }
     bdrv_inc_in_flight(bs);
+    begun = latency_begin(bs, 0);
     for (; bytes > 0 && ret >= 0; offset += piece, bytes -= piece) {
         piece = bytes;
         if (has_notifiers(bs)) {
@@ -556,6 +563,7 @@ int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t byte
             ret = tracked_pdiscard(child, offset, piece);
         }
     }
+    latency_end(bs, BDRV_TRACKED_DISCARD, asked, begun);
     bdrv_dec_in_flight(bs);
     return ret;
 }

@@ -138,6 +138,30 @@ struct BdrvReadGuard {
  */
 void bdrv_set_read_guard(BlockDriverState *bs, BdrvReadGuard *guard);
 
+/*
+ * Is told how long the requests of a node take, as their maker sees it: from the call to its return, with
+ * all waiting (for other requests, notifiers, a read guard), as one however many pieces it had.  Failed ones
+ * too, but not those that were refused, had nothing to do, or are advice that nobody takes: they did not begin.
+ * Reads and writes made with BDRV_REQ_NO_SERIALISING, and reads through a backing edge, do not count: a job
+ * and its target make them.  Nor does what is done to a read-only node, which is entered from any thread.
+ */
+typedef struct BdrvLatencyObserver BdrvLatencyObserver;
+struct BdrvLatencyObserver {
+    /*
+     * A write-zeroes is a BDRV_TRACKED_WRITE.  @bytes as asked, @ns of QEMU_CLOCK_REALTIME.
+     * Home AioContext of the node; must not yield, nor add or remove observers.
+     */
+    void (*done)(BdrvLatencyObserver *obs, BdrvTrackedRequestType type, int64_t bytes, int64_t ns);
+    QLIST_ENTRY(BdrvLatencyObserver) list;
+};
+/*
+ * Home AioContext of @bs, or main thread while @bs is quiesced.  The clock is read only when there is an observer
+ * as a request begins: a request that found none is told to none.  Removed by its owner before he lets go
+ * of @bs, at any time but inside done(); then its memory may go.
+ */
+void bdrv_add_latency_observer(BlockDriverState *bs, BdrvLatencyObserver *obs);
+void bdrv_remove_latency_observer(BdrvLatencyObserver *obs);
+
 /* "write 4096+512 serialising, 2 waiters".  Any state. */
 struct TextBuf;
 void bdrv_tracked_request_to_text(struct TextBuf *out, const BdrvTrackedRequest *req);
