@@ -138,7 +138,7 @@ struct BlockDriverState {
     unsigned serialising_in_flight;
     NotifierWithReturnList before_write_notifiers;
     QLIST_HEAD(, BdrvWriteObserver) write_observers;
-    struct BdrvReadGuard *read_guard; /* the io room's; NULL: none */
+    struct BdrvReadGuard *read_guard;                    /* the io room's; NULL: none */
     QLIST_HEAD(, BdrvLatencyObserver) latency_observers; /* the io room's */
     uint64_t wr_highest_offset;
     unsigned write_gen, flushed_gen;
