@@ -214,6 +214,7 @@ BlockExport *coroutine_fn blk_exp_co_add(const BlockExportOptions *opts, Error *
     exp = g_malloc0(drv->instance_size);
     exp->drv = drv;
     exp->id = g_strdup(opts->id);
+    exp->node = bs;
     exp->refcnt = 1;
     exp->user_owned = true;
     exp->fixed_iothread = opts->has_fixed_iothread && opts->fixed_iothread;
@@ -317,8 +318,11 @@ bool blk_exp_can_change_aio_context(BlockExport *exp, Error **errp)
     return true;
 }
 
-/* @type BLOCK_EXPORT_TYPE__MAX: any.  Not those whose set-up is still under way: they end by themselves. */
-static void coroutine_fn close_all(BlockExportType type)
+/*
+ * @type BLOCK_EXPORT_TYPE__MAX: any.  @node NULL: any.  Not those whose set-up is still under way: they end by
+ * themselves.
+ */
+static void coroutine_fn close_all(BlockExportType type, const BlockDriverState *node)
 {
     BlockExport *exp, *next;
     bool any;
@@ -326,7 +330,8 @@ static void coroutine_fn close_all(BlockExportType type)
     do {
         any = false;
         QLIST_FOREACH_SAFE (exp, &block_exports, next, next) {
-            if (type == BLOCK_EXPORT_TYPE__MAX || exp->drv->type == type) {
+            if ((type == BLOCK_EXPORT_TYPE__MAX || exp->drv->type == type) &&
+                (!node || exp->node == node)) {
                 any = true;
                 if (exp->running) {
                     blk_exp_request_shutdown(exp);
@@ -341,12 +346,17 @@ static void coroutine_fn close_all(BlockExportType type)
 
 void coroutine_fn blk_exp_co_close_all_type(BlockExportType type)
 {
-    close_all(type);
+    close_all(type, NULL);
 }
 
 void coroutine_fn blk_exp_co_close_all(void)
 {
-    close_all(BLOCK_EXPORT_TYPE__MAX);
+    close_all(BLOCK_EXPORT_TYPE__MAX, NULL);
+}
+
+void coroutine_fn blk_exp_co_close_node(BlockDriverState *bs)
+{
+    close_all(BLOCK_EXPORT_TYPE__MAX, bs);
 }
 
 BlockExportInfoList *blk_exp_query(void)

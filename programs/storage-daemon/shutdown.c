@@ -2,7 +2,7 @@
 /*
  * shutdown.c - from the wish to stop to the end
  *
- *      quit ───────────────────────▶ main loop ends ──▶ commands, exports, jobs, nodes, objects, sessions
+ *      quit ───────────────────────▶ main loop ends ──▶ commands, exports, accesses, jobs, nodes, objects, sessions
  *      SIGTERM, SIGINT, SIGHUP ──┬─▶      "
  *                                └─▶ watchdog: SHUTDOWN_DEADLINE_S later ends the process, naming what hung
  *      a second signal ────────────▶ the process ends at once
@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "block/access/access.h"
 #include "block/export/export.h"
 #include "block/export/nbd-server.h"
 #include "block/jobs/job.h"
@@ -159,6 +160,8 @@ void coroutine_fn daemon_co_shutdown(void)
     if (nbd_server_is_running()) {
         nbd_server_co_stop();
     }
+    enter_stage("ending backup accesses");
+    backup_access_co_end_all();
     enter_stage(stage_of_jobs());
     job_co_cancel_sync_all(true);
     enter_stage("flushing and closing block devices");

@@ -9,10 +9,12 @@
  *
  * Main thread.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include "block/export/nbd-server.h"
 #include "block/export/nbd/nbd-int.h"
@@ -46,6 +48,68 @@ static bool nbd_server_held; /* nobody is accepted: see nbd_server_hold() */
 bool nbd_server_is_running(void)
 {
     return nbd_server != NULL;
+}
+
+static char *unix_uri(const char *path, const char *name, Error **errp)
+{
+    g_autofree char *absolute = NULL, *escaped_path = NULL;
+
+    if (!*path) {
+        error_setg(errp, "The NBD server listens on a socket that has no path");
+        return NULL;
+    }
+    absolute = g_canonicalize_filename(path, NULL);
+    escaped_path = g_uri_escape_string(absolute, "/", false);
+    return g_strdup_printf("nbd+unix:///%s?socket=%s", name, escaped_path);
+}
+
+static char *inet_uri(const void *addr, int family, uint16_t port, const char *name)
+{
+    static const struct in_addr any4 = {INADDR_ANY};
+    char host[INET6_ADDRSTRLEN];
+    bool any = family == AF_INET ? memcmp(addr, &any4, sizeof(any4)) == 0
+                                 : memcmp(addr, &in6addr_any, sizeof(in6addr_any)) == 0;
+
+    if (any) {
+        return g_strdup_printf("nbd://localhost:%u/%s", port, name);
+    }
+    inet_ntop(family, addr, host, sizeof(host));
+    return g_strdup_printf(family == AF_INET ? "nbd://%s:%u/%s" : "nbd://[%s]:%u/%s", host, port,
+                           name);
+}
+
+char *nbd_server_uri(const char *name, Error **errp)
+{
+    g_autofree char *escaped = g_uri_escape_string(name, NULL, false);
+    union {
+        struct sockaddr_storage any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;
+    } addr = {0};
+    socklen_t length = sizeof(addr);
+
+    assert(nbd_server);
+    if (nbd_server->unlink_path) {
+        return unix_uri(nbd_server->unlink_path, escaped, errp);
+    }
+    if (getsockname(nbd_server->fd, (struct sockaddr *)&addr, &length) < 0) {
+        int err = errno;
+
+        error_setg_errno(errp, err, "Cannot tell where the NBD server listens");
+        return NULL;
+    }
+    switch (addr.any.ss_family) {
+    case AF_UNIX:
+        return unix_uri(addr.un.sun_path, escaped, errp);
+    case AF_INET:
+        return inet_uri(&addr.in.sin_addr, AF_INET, ntohs(addr.in.sin_port), escaped);
+    case AF_INET6:
+        return inet_uri(&addr.in6.sin6_addr, AF_INET6, ntohs(addr.in6.sin6_port), escaped);
+    default:
+        error_setg(errp, "The NBD server listens on a socket that no URI can name");
+        return NULL;
+    }
 }
 
 static void set_accepting(NbdServer *server, bool accepting);

@@ -34,6 +34,7 @@ struct BlockExport {
     UserObject *iothread;   /* in which it was asked to run, counted; or NULL */
     GSList *left_iothreads; /* counted; in which its clients may still wait */
     BlockBackend *blk;
+    const BlockDriverState *node; /* which it was made for; to be compared, not followed */
     AioContext *ctx; /* kept up by blk_exp_aio_context_changed() */
     QLIST_ENTRY(BlockExport) next;
 };
@@ -56,6 +57,8 @@ void blk_exp_aio_context_changed(BlockExport *exp, AioContext *ctx);
 /* End all, or all of one kind, and wait until they are gone. */
 void coroutine_fn blk_exp_co_close_all_type(BlockExportType type);
 void coroutine_fn blk_exp_co_close_all(void);
+/* The same for those of one node. */
+void coroutine_fn blk_exp_co_close_node(BlockDriverState *bs);
 BlockExportInfoList *blk_exp_query(void);
 
 #endif

@@ -17,6 +17,11 @@ int coroutine_fn nbd_server_co_start_fd(int listen_fd, uint32_t handshake_max_se
 void coroutine_fn nbd_server_co_stop(void);
 bool nbd_server_is_running(void);
 /*
+ * Where a client finds the export @name of the running server, as a URI; g_free() it.  A server that
+ * listens on all addresses is named localhost.  NULL with @errp set: its socket has no name.
+ */
+char *nbd_server_uri(const char *name, Error **errp);
+/*
  * While held, clients wait in the kernel's queue: a server that is started before its exports are there
  * would send the first client away.  Affects a server that runs and any that is started later.
  */
