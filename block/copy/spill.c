@@ -246,10 +246,14 @@ static void coroutine_fn spill_entry(void *opaque)
     task_end(stage);
 }
 
+static bool scratch_takes(const Stage *stage)
+{
+    return stage->scratch_error == 0 && has_segment(stage) && !stage_is_over(stage);
+}
+
 static bool can_spill(const Stage *stage)
 {
-    return stage->ripe > 0 && stage->scratch_error == 0 && has_segment(stage) &&
-           !stage_is_over(stage);
+    return stage->ripe > 0 && scratch_takes(stage);
 }
 
 void stage_spill_kick(Stage *stage)
@@ -262,9 +266,10 @@ void stage_spill_kick(Stage *stage)
     }
 }
 
+/* A slot that a capture under way holds is not ripe yet, but will be. */
 bool stage_spill_helps(const Stage *stage)
 {
-    return stage->spills > 0 || can_spill(stage);
+    return stage->spills > 0 || (stage->slots_used > 0 && scratch_takes(stage));
 }
 
 typedef struct FarReads {

@@ -35,7 +35,7 @@ struct BlockExport {
     GSList *left_iothreads; /* counted; in which its clients may still wait */
     BlockBackend *blk;
     const BlockDriverState *node; /* which it was made for; to be compared, not followed */
-    AioContext *ctx; /* kept up by blk_exp_aio_context_changed() */
+    AioContext *ctx;              /* kept up by blk_exp_aio_context_changed() */
     QLIST_ENTRY(BlockExport) next;
 };
 
