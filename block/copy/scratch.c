@@ -23,22 +23,37 @@ const char *scratch_default_folder(void)
     return dir && *dir ? dir : "/var/tmp";
 }
 
+int64_t scratch_share(uint64_t total_bytes, uint64_t free_bytes)
+{
+    uint64_t reserve = MAX((uint64_t)RESERVE_BYTES, total_bytes / 100 * RESERVE_PERCENT);
+
+    return free_bytes > reserve ? (int64_t)MIN(free_bytes - reserve, (uint64_t)INT64_MAX) : 0;
+}
+
+/* A file system that reports nonsense has at the most this. */
+static uint64_t blocks_to_bytes(uint64_t blocks, uint64_t block_bytes)
+{
+    return block_bytes && blocks > INT64_MAX / block_bytes ? INT64_MAX : blocks * block_bytes;
+}
+
 int scratch_limit(const char *folder, int64_t wanted, int64_t *ret_bytes, Error **errp)
 {
     struct statvfs fs;
-    int64_t all, available, reserve;
+    int r;
 
-    if (statvfs(folder, &fs) < 0) {
-        int err = errno;
-
-        error_setg_errno(errp, err, "Could not look at the scratch folder '%s'", folder);
-        return -err;
+    if (wanted >= 0) {
+        *ret_bytes = wanted;
+        return 0;
     }
-    all = (int64_t)MIN(fs.f_blocks, (fsblkcnt_t)INT64_MAX / fs.f_frsize) * (int64_t)fs.f_frsize;
-    available =
-        (int64_t)MIN(fs.f_bavail, (fsblkcnt_t)INT64_MAX / fs.f_frsize) * (int64_t)fs.f_frsize;
-    reserve = MAX(all / 100 * RESERVE_PERCENT, RESERVE_BYTES);
-    *ret_bytes = wanted >= 0 ? wanted : MAX(available - reserve, 0);
+    do {
+        r = statvfs(folder, &fs) < 0 ? -errno : 0;
+    } while (r == -EINTR);
+    if (r < 0) {
+        error_setg_errno(errp, -r, "Cannot tell the free space of the scratch folder '%s'", folder);
+        return r;
+    }
+    *ret_bytes = scratch_share(blocks_to_bytes(fs.f_blocks, fs.f_frsize),
+                               blocks_to_bytes(fs.f_bavail, fs.f_frsize));
     return 0;
 }
 

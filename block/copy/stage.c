@@ -418,11 +418,16 @@ void stage_drop_all(Stage *stage)
     qemu_co_queue_restart_all(&stage->changed);
 }
 
+void stage_wake(Stage *stage)
+{
+    stage_room_wake_all(stage);
+    qemu_co_queue_restart_all(&stage->changed);
+}
+
 void coroutine_fn stage_co_end(Stage *stage)
 {
     assert(stage_is_over(stage));
-    stage_room_wake_all(stage);
-    qemu_co_queue_restart_all(&stage->changed);
+    stage_wake(stage);
     while (stage->tasks > 0) {
         qemu_co_queue_wait(&stage->task_ended, NULL);
     }

@@ -24,7 +24,8 @@ typedef struct BackupAction {
     TxnAction action;                  /* first */
     BlockDriverState *source, *target; /* counted */
     MirrorSyncMode sync;
-    BlockJob *job; /* counted: a cancel may end it before we start or abort it */
+    BackupStaging staging; /* its scratch counted */
+    BlockJob *job;         /* counted: a cancel may end it before we start or abort it */
 } BackupAction;
 
 static int backup_open_source(BackupAction *a, const BackupCommon *arg, Error **errp)
@@ -42,10 +43,11 @@ static int backup_open_source(BackupAction *a, const BackupCommon *arg, Error **
     return 0;
 }
 
-/* Source and target are one tree from now on: they live in one AioContext. */
-static int coroutine_fn backup_join_target(BackupAction *a, Error **errp)
+/* Source, target and scratch live in one AioContext from now on. */
+static int coroutine_fn backup_join_target(BackupAction *a, const BackupStage *stage, Error **errp)
 {
     AioContext *ctx = bdrv_get_aio_context(a->source);
+    int r;
 
     if (a->source == a->target) {
         error_setg(errp, "Source and target cannot be the same");
@@ -55,14 +57,16 @@ static int coroutine_fn backup_join_target(BackupAction *a, Error **errp)
         return -EBUSY;
     }
     if (bdrv_get_aio_context(a->target) != ctx) {
-        int r = bdrv_co_try_change_aio_context(a->target, ctx, errp);
-
+        r = bdrv_co_try_change_aio_context(a->target, ctx, errp);
         if (r < 0) {
             return r;
         }
     }
-    txn_action_use_node(&a->action, a->source);
-    return 0;
+    r = backup_staging_co_open(stage, a->source, &a->staging, errp);
+    if (r == 0) {
+        txn_action_use_node(&a->action, a->source);
+    }
+    return r;
 }
 
 static void coroutine_fn backup_clean(TxnAction *action)
@@ -71,6 +75,9 @@ static void coroutine_fn backup_clean(TxnAction *action)
 
     if (a->job) {
         job_unref(&a->job->job);
+    }
+    if (a->staging.scratch) {
+        bdrv_co_unref(a->staging.scratch);
     }
     if (a->target) {
         bdrv_co_unref(a->target);
@@ -92,7 +99,7 @@ static int coroutine_fn blockdev_backup_open(TxnAction *action, Error **errp)
     a->target = bdrv_lookup_bs(arg->target, arg->target, errp);
     if (a->target) {
         bdrv_ref(a->target);
-        r = backup_join_target(a, errp);
+        r = backup_join_target(a, arg->stage, errp);
     } else {
         r = -ENOENT;
     }
@@ -217,7 +224,7 @@ static int coroutine_fn drive_backup_open(TxnAction *action, Error **errp)
     }
     if (r == 0) {
         a->target = backup_open_target(a, arg, format, errp);
-        r = a->target ? backup_join_target(a, errp) : -EINVAL;
+        r = a->target ? backup_join_target(a, arg->stage, errp) : -EINVAL;
     }
     if (r < 0) {
         backup_clean(action);
@@ -271,7 +278,7 @@ static int coroutine_fn backup_prepare(TxnAction *action, Error **errp)
                  (arg->has_auto_dismiss && !arg->auto_dismiss ? JOB_MANUAL_DISMISS : 0),
         .txn = action->job_txn,
         .perf = arg->x_perf,
-        .stage = arg->stage,
+        .staging = a->staging,
         .latency_target_us = arg->has_latency_target ? arg->latency_target : 0,
     };
     int r = backup_find_bitmap(a->source, arg, &job, errp);

@@ -2,53 +2,54 @@
 /*
  * Backup: a file that is the disk at one instant, while the disk is being written.
  *
- *     guest's write to [a, b)                          the sweep, cluster by cluster
+ *     guest's write to [a, b)                       stores: the sweep, and storers
  *            |                                                  |
  *            v                                                  v
- *     before-write notifier ----------> backup_do_cow() <-------+
- *            .                               |
- *            .            1  wait until no CowRequest overlaps
- *            .            2  enter a CowRequest for the clusters
- *            .            3  of the clusters not done: read the source, write the target
- *            .            4  mark them done
- *            .            5  leave; wake who waits
- *            v                               |
- *     the write goes on  <-------------------+
+ *     before-write notifier                              backup_do_cow()
+ *            |  1  wait for readers (B8)                        |  1  wait for readers and stores
+ *            |  2  capture the 4 KiB units                      |  2  read the source
+ *            |     that it touches ------> [ stage ] ---------> |  3  take what was captured
+ *            v                                                  |  4  write the target
+ *     the write goes on                                         v  5  mark done
  *
- *     source  [ new | old | old | new ]        done  [ 1 | 0 | 0 | 1 ]
- *     target  [ old |  -  |  -  | old ]        what is 1 is in the target, as it was at the instant
+ *     source  [ new | old | n.o | new ]     old data of a cluster is in one of
+ *     stage   [  -  |  -  | o.. |  -  ]        the source   not captured, not written
+ *     store   [  -  |  -  |  -  | old ]        the stage    CAPTURED: a write of the guest may go on
+ *     target  [ old |  -  |  -  |  -  ]        a store      held, on its way
+ *     done    [  1  |  0  |  0  |  0  ]        the target   STORED: done, a reader may see it
  *
  * B1  The instant is the quiesce in which the notifier is added: no write is in flight, so every write
  *     is either wholly before (in the source) or notified.  No write passes the source by: nobody
  *     else may write to the nodes below it.
- * B2  A guest's write reaches the source only after every cluster it touches is done.  So a cluster
- *     that is not done holds, in the source, what it held at the instant.
- * B3  Two CowRequests that copy never overlap: the sweep's older read could otherwise land in the
- *     target after, or the guest's write slip in between a read and its mark.
- * B4  A cluster is marked done after the target has taken it, and before its CowRequest ends.
+ * B2  A guest's write reaches the source only after every unit it touches is captured, or its cluster is
+ *     held by a store or done.  So a unit that is none of these holds, in the source, what it held at the
+ *     instant.  It waits for nothing else but readers: not for the target, not for the sweep.
+ * B3  Two stores never overlap: an older read could otherwise land in the target after a newer mark.
+ * B4  A cluster is marked done after the target has taken it, and before its store ends.
  * B5  Old contents are read without waiting for serialising requests: the guest's write that we hold
  *     may be one, and would wait for itself.
- * B6  A before-write copy never waits for the sweep except where both want the same clusters: it has
- *     buffers of its own, and the sweep keeps little in flight while the guest is busy.
- * B7  A before-write copy that fails ends the backup with an error, not the guest's write: the disk is
- *     not harmed by its backup.  From then on writes pass without a copy.
+ * B6  Storers have buffers of their own, so that they never wait for the sweep's; both keep little in
+ *     flight while guests are busy.
+ * B7  A capture that fails, or finds no room in time, ends the backup with an error, not the guest's
+ *     write: the disk is not harmed by its backup.  From then on writes pass without a capture.
  * B8  Between backup_cow_request_begin() and _end() no write of the guest to the range passes step 1,
- *     copied already or not: whoever reads then sees the old contents only.
- *
- * B9  While the target is quiesced no before-write copy begins: the guest's write waits.  Unless the
- *     source, or a node above it, is quiesced too: then writes that are in flight must end (the quiesce
- *     of the upper node waits for them), and no other can come from there.  Or the
- *     backup is over: it waits for those writes, the quiesce for the backup, and nothing is copied.
- *
+ *     copied already or not: whoever reads then sees the old contents only.  Asked for again after the
+ *     capture: a reader may have begun meanwhile.
+ * B9  backup_wait_for_overlapping_requests() waits until nothing of the range is in the stage or held:
+ *     nobody reads a cluster of which a part is in the source and the rest on its way.
  * B10 A backup ends in this order: no copy begins; whoever is between begin() and end() leaves; the
- *     notifier is taken off; writes that are in the notifier leave it; the memory goes.
+ *     notifier is taken off; writes that are in the notifier, and stores, leave; the memory goes.
+ * B11 With sync=none the target is read while it is written to.  Reads of it by others are held as by
+ *     backup_cow_request_begin(), by a guard on the node; they do not exclude one another.
+ * B12 A discard of what is not captured is dropped: it is advice, and a guest that trims its disk must
+ *     not fill the stage.
  *
- * sweep.c has the other end of backup_do_cow(), job.c the life of the job, bitmap.c what an
- * incremental backup keeps.
+ * store.c has what comes behind the guest's back, sweep.c the planner, job.c the life of the job,
+ * bitmap.c what an incremental backup keeps; the stage (rules G) is in block/copy.
  */
 #include <errno.h>
-#include "block/jobs/backup/backup-job.h"
 #include "aio/timer.h"
+#include "block/jobs/backup/backup-job.h"
 #include "util/osdep.h"
 #include "trace-backup.h"
 
@@ -57,11 +58,11 @@ int64_t cow_clusters(const BackupBlockJob *job)
     return DIV_ROUND_UP(job->len, job->cluster_size);
 }
 
-static CowRequest *find_overlapping(BackupBlockJob *job, int64_t start, int64_t end)
+CowRequest *cow_find_overlapping(const CowRequestList *list, int64_t start, int64_t end)
 {
     CowRequest *req;
 
-    QLIST_FOREACH (req, &job->inflight_reqs, list) {
+    QLIST_FOREACH (req, list, list) {
         if (end > req->start && start < req->end) {
             return req;
         }
@@ -69,21 +70,57 @@ static CowRequest *find_overlapping(BackupBlockJob *job, int64_t start, int64_t 
     return NULL;
 }
 
-void coroutine_fn wait_for_overlapping_requests(BackupBlockJob *job, int64_t start, int64_t end)
+CowRequest *cow_find_reader(const BackupBlockJob *job, int64_t start, int64_t end)
 {
-    CowRequest *req;
+    CowRequest *req = cow_find_overlapping(&job->inflight_reqs, start, end);
 
-    while ((req = find_overlapping(job, start, end))) {
-        qemu_co_queue_wait(&req->wait_queue, NULL);
-    }
+    return req ? req : cow_find_overlapping(&job->guarded_reads, start, end);
 }
 
-void cow_request_begin(CowRequest *req, BackupBlockJob *job, int64_t start, int64_t end)
+/* Whom a reader of clusters [start, end) has to wait for; @with_holders: other readers by the API too. */
+static CowRequest *find_in_reader_way(const BackupBlockJob *job, int64_t start, int64_t end,
+                                      bool with_holders)
+{
+    CowRequest *req = cow_find_overlapping(&job->stores, start, end);
+
+    return req || !with_holders ? req : cow_find_overlapping(&job->inflight_reqs, start, end);
+}
+
+static bool is_staged(const BackupBlockJob *job, int64_t start, int64_t end)
+{
+    return !cow_is_over(job) && stage_next_cluster(job->stage, start, end) >= 0;
+}
+
+/* B9 */
+static void coroutine_fn wait_until_stored(BackupBlockJob *job, int64_t start, int64_t end,
+                                           bool with_holders)
+{
+    CowRequest *req = find_in_reader_way(job, start, end, with_holders);
+
+    if (!req && !is_staged(job, start, end)) {
+        return;
+    }
+    store_reader_begin(job);
+    for (;;) {
+        req = find_in_reader_way(job, start, end, with_holders);
+        if (req) {
+            qemu_co_queue_wait(&req->wait_queue, NULL);
+        } else if (is_staged(job, start, end)) {
+            store_kick(job);
+            stage_co_wait_change(job->stage);
+        } else {
+            break;
+        }
+    }
+    store_reader_end(job);
+}
+
+void cow_request_begin(CowRequest *req, CowRequestList *list, int64_t start, int64_t end)
 {
     req->start = start;
     req->end = end;
     qemu_co_queue_init(&req->wait_queue);
-    QLIST_INSERT_HEAD(&job->inflight_reqs, req, list);
+    QLIST_INSERT_HEAD(list, req, list);
 }
 
 void cow_request_end(CowRequest *req)
@@ -116,83 +153,39 @@ void cow_mark_done(BackupBlockJob *job, int64_t start, int64_t end)
                                                    last_is_done(job) && !last_before));
 }
 
-/* B7, B10: nothing needs to be copied any more, or nothing is left to be saved. */
-static bool is_over(const BackupBlockJob *job)
+bool cow_is_over(const BackupBlockJob *job)
 {
     return job->ending || job->cow_ret < 0;
 }
 
-/* Clusters [start, end), none of them done, in pieces of one buffer. */
-static int coroutine_fn copy_clusters(BackupBlockJob *job, CopyPool *pool, int64_t start,
-                                      int64_t end, bool *ret_error_is_read)
+/* The stage's, once the backup is over: whoever waits for something looks again. */
+static void let_all_go(BackupBlockJob *job)
 {
-    int64_t at_once = copy_pool_chunk_bytes(pool) / job->cluster_size;
-    void *buf = copy_pool_get(pool);
-    int ret = 0;
-
-    if (!buf) {
-        *ret_error_is_read = true;
-        return -ENOMEM;
-    }
-    while (start < end && ret >= 0 && !(pool == job->cow_pool && is_over(job))) {
-        int64_t n = MIN(end - start, at_once);
-        int64_t offset = start * job->cluster_size;
-        int64_t bytes = MIN(n * job->cluster_size, job->len - offset);
-
-        trace_backup_do_cow_process(job, offset, bytes);
-        ret = block_copy_run(&job->copy, offset, bytes, buf, ret_error_is_read); /* B5 */
-        if (ret < 0) {
-            if (*ret_error_is_read) {
-                trace_backup_do_cow_read_fail(job, offset, ret);
-            } else {
-                trace_backup_do_cow_write_fail(job, offset, ret);
-            }
-        } else {
-            cow_mark_done(job, start, start + n); /* B4 */
-            start += n;
-        }
-    }
-    copy_pool_put(pool, buf);
-    return ret;
+    stage_drop_all(job->stage);
+    stage_wake(job->stage);
+    store_wake(job);
+    qemu_co_queue_restart_all(&job->sweep_wait);
 }
 
-/* Main thread, which owns the edges.  An overlay, the target perhaps, only reads: no write comes from it. */
-static bool quiesced_from_above(const BlockDriverState *bs)
+/* B7 */
+void cow_break(BackupBlockJob *job, int ret, CowFault fault)
 {
-    BdrvChild *c;
-
-    if (__atomic_load_n(&bs->quiesce_counter, __ATOMIC_SEQ_CST) > 0) {
-        return true;
+    if (job->cow_ret == 0) {
+        job->cow_ret = ret;
+        job->cow_fault = fault;
+        let_all_go(job);
+        job_wake(&job->common.job);
     }
-    QLIST_FOREACH (c, &bs->parents, next_parent) {
-        if (c->klass->parent_is_bds && !(c->role & BDRV_CHILD_COW) &&
-            quiesced_from_above(c->opaque)) {
-            return true;
-        }
-    }
-    return false;
 }
 
-/* B9 */
-static bool gate_is_closed(const BackupBlockJob *job)
+static void gate_bh(void *opaque)
 {
-    return !is_over(job) &&
-           __atomic_load_n(&job->target->bs->quiesce_counter, __ATOMIC_SEQ_CST) > 0 &&
-           __atomic_load_n(&job->source->bs->quiesce_counter, __ATOMIC_SEQ_CST) == 0 &&
-           !__atomic_load_n(&job->above_is_quiesced, __ATOMIC_SEQ_CST);
-}
+    Job *j = opaque;
+    BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
 
-/* Counted first, looked at after: a quiesce either sees the count or is seen (as D2). */
-static void coroutine_fn pass_gate(BackupBlockJob *job)
-{
-    __atomic_add_fetch(&job->cow_running, 1, __ATOMIC_SEQ_CST);
-    while (gate_is_closed(job)) {
-        if (__atomic_sub_fetch(&job->cow_running, 1, __ATOMIC_SEQ_CST) == 0) {
-            bdrv_drain_kick();
-        }
-        qemu_co_queue_wait(&job->gate, NULL);
-        __atomic_add_fetch(&job->cow_running, 1, __ATOMIC_SEQ_CST);
-    }
+    store_wake(job);
+    qemu_co_queue_restart_all(&job->sweep_wait);
+    job_unref(j);
 }
 
 /* The job is neither being made in a quiesce, nor letting go of its nodes. */
@@ -203,107 +196,105 @@ static bool holds_source(BlockJob *job)
     return source && g_slist_find(job->nodes, source);
 }
 
-bool cow_drained_poll(BlockJob *job)
-{
-    BackupBlockJob *backup = backup_job_of(job);
-
-    /* Nodes are quiesced one after another, then asked: those above the source may have come later. */
-    if (holds_source(job) && !__atomic_load_n(&backup->above_is_quiesced, __ATOMIC_SEQ_CST) &&
-        quiesced_from_above(backup->source->bs)) {
-        cow_drained_changed(job);
-    }
-    return __atomic_load_n(&backup_job_of(job)->cow_running, __ATOMIC_SEQ_CST) > 0;
-}
-
-static void gate_bh(void *opaque)
-{
-    Job *j = opaque;
-
-    qemu_co_queue_restart_all(&container_of(j, BackupBlockJob, common.job)->gate);
-    job_unref(j);
-}
-
 void cow_drained_changed(BlockJob *job)
 {
-    if (!holds_source(job)) {
-        return;
+    if (holds_source(job)) {
+        job_ref(&job->job);
+        aio_bh_schedule_oneshot(job->job.aio_context, gate_bh, &job->job);
     }
-    __atomic_store_n(&backup_job_of(job)->above_is_quiesced,
-                     quiesced_from_above(backup_job_of(job)->source->bs), __ATOMIC_SEQ_CST);
-    job_ref(&job->job);
-    aio_bh_schedule_oneshot(job->job.aio_context, gate_bh, &job->job);
 }
 
-int coroutine_fn backup_do_cow(BackupBlockJob *job, int64_t offset, int64_t bytes,
-                               bool is_write_notifier, bool *ret_error_is_read)
+/* B2, B8 */
+static void coroutine_fn capture(BackupBlockJob *job, int64_t offset, int64_t bytes)
 {
-    CopyPool *pool = is_write_notifier ? job->cow_pool : job->sweep_pool; /* B6 */
     int64_t start = offset / job->cluster_size;
-    int64_t end = MIN(DIV_ROUND_UP(offset + bytes, job->cluster_size), cow_clusters(job));
-    CowRequest req;
-    int ret = 0;
+    int64_t end = DIV_ROUND_UP(offset + bytes, job->cluster_size);
+    CowRequest *reader;
+    int ret;
 
-    qemu_co_rwlock_rdlock(&job->flush_rwlock);
-    if (is_write_notifier) {
-        pass_gate(job);
-    }
-    trace_backup_do_cow_enter(job, start, offset, bytes);
-    wait_for_overlapping_requests(job, start, end); /* B3, B8 */
-    cow_request_begin(&req, job, start, end);
-    while (start < end && ret >= 0 && !(is_write_notifier && is_over(job))) {
-        int64_t run, run_end;
+    do {
+        while ((reader = cow_find_reader(job, start, end))) {
+            qemu_co_queue_wait(&reader->wait_queue, NULL);
+        }
+        ret = stage_co_capture(job->stage, offset, bytes);
+        if (ret < 0) {
+            cow_break(job, ret, ret == -ETIMEDOUT ? COW_FAULT_ROOM : COW_FAULT_READ);
+        }
+    } while (cow_find_reader(job, start, end));
+}
 
-        run = hbitmap_next_zero(job->done_bitmap, start, end - start);
-        if (run != start) {
-            trace_backup_do_cow_skip(job, start, (run < 0 ? end : run) - start);
-        }
-        if (run < 0) {
-            break;
-        }
-        run_end = hbitmap_next_dirty(job->done_bitmap, run, end - run);
-        run_end = run_end < 0 ? end : run_end;
-        ret = copy_clusters(job, pool, run, run_end, ret_error_is_read);
-        start = run_end;
-    }
-    cow_request_end(&req);
-    if (is_write_notifier && __atomic_sub_fetch(&job->cow_running, 1, __ATOMIC_SEQ_CST) == 0) {
-        bdrv_drain_kick();
-    }
-    trace_backup_do_cow_return(job, offset, bytes, ret);
-    qemu_co_rwlock_unlock(&job->flush_rwlock);
-    return ret;
+/* B12 */
+static bool may_be_dropped(const BackupBlockJob *job, const BdrvTrackedRequest *req, int64_t bytes)
+{
+    return req->type == BDRV_TRACKED_DISCARD && !cow_is_over(job) &&
+           !stage_is_captured(job->stage, req->offset, bytes);
 }
 
 static int coroutine_fn before_write_notify(NotifierWithReturn *notifier, void *opaque)
 {
     BackupBlockJob *job = container_of(notifier, BackupBlockJob, before_write);
     BdrvTrackedRequest *req = opaque;
-    bool error_is_read = false;
     int64_t bytes = MIN(req->bytes, job->len - req->offset);
-    int ret;
+    int64_t start_ns;
 
     if (bytes <= 0) {
         return 0;
     }
-    job->last_write_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
-    ret = backup_do_cow(job, req->offset, bytes, true, &error_is_read);
-    if (ret < 0 && job->cow_ret == 0) {
-        job->cow_ret = ret; /* B7 */
-        job->cow_error_is_read = error_is_read;
-        qemu_co_queue_restart_all(&job->sweep_wait);
-        qemu_co_queue_restart_all(&job->gate);
-        job_wake(&job->common.job);
+    if (may_be_dropped(job, req, bytes)) {
+        return BDRV_NOTIFY_DROP;
     }
+    start_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    job->last_write_ns = start_ns;
+    qemu_co_rwlock_rdlock(&job->flush_rwlock);
+    capture(job, req->offset, bytes);
+    histogram_add(&job->guest_wait, qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - start_ns);
+    qemu_co_rwlock_unlock(&job->flush_rwlock);
     return 0;
+}
+
+/* A read of the target by somebody else (B11). */
+typedef struct GuardedRead {
+    BdrvReadToken token;
+    CowRequest req;
+} GuardedRead;
+
+static void guarded_read_end(BdrvReadToken *token)
+{
+    GuardedRead *read = container_of(token, GuardedRead, token);
+
+    cow_request_end(&read->req);
+    g_free(read);
+}
+
+static BdrvReadToken *coroutine_fn guarded_read_begin(BdrvReadGuard *guard, int64_t offset,
+                                                      int64_t bytes)
+{
+    BackupBlockJob *job = container_of(guard, BackupBlockJob, read_guard);
+    int64_t start = offset / job->cluster_size;
+    int64_t end = DIV_ROUND_UP(offset + bytes, job->cluster_size);
+    GuardedRead *read;
+
+    qemu_co_rwlock_rdlock(&job->flush_rwlock);
+    wait_until_stored(job, start, end, false);
+    read = g_new(GuardedRead, 1);
+    read->token.end = guarded_read_end;
+    cow_request_begin(&read->req, &job->guarded_reads, start, end);
+    qemu_co_rwlock_unlock(&job->flush_rwlock);
+    return &read->token;
 }
 
 void cow_init(BackupBlockJob *job)
 {
     QLIST_INIT(&job->inflight_reqs);
+    QLIST_INIT(&job->guarded_reads);
+    QLIST_INIT(&job->stores);
+    QLIST_INIT(&job->storers);
     qemu_co_rwlock_init(&job->flush_rwlock);
     qemu_co_queue_init(&job->sweep_wait);
     qemu_co_queue_init(&job->gate);
+    qemu_co_queue_init(&job->policy_queue);
     job->before_write.notify = before_write_notify;
+    job->read_guard.begin = guarded_read_begin;
     job->last_write_ns = INT64_MIN / 2;
 }
 
@@ -312,18 +303,33 @@ void cow_add_notifier(BackupBlockJob *job)
 {
     bdrv_add_before_write_notifier(job->source->bs, &job->before_write);
     job->notifier_added = true;
+    if (job->sync_mode == MIRROR_SYNC_MODE_NONE) {
+        bdrv_set_read_guard(job->target->bs, &job->read_guard); /* B11 */
+    }
 }
 
 /* B10 */
 void coroutine_fn cow_end(BackupBlockJob *job)
 {
+    CowRequest *reader;
+
     job->ending = true;
-    qemu_co_queue_restart_all(&job->gate);
-    wait_for_overlapping_requests(job, 0, INT64_MAX);
+    let_all_go(job);
+    if (job->sync_mode == MIRROR_SYNC_MODE_NONE) {
+        bdrv_set_read_guard(job->target->bs, NULL);
+    }
+    while ((reader = cow_find_reader(job, 0, INT64_MAX))) {
+        qemu_co_queue_wait(&reader->wait_queue, NULL);
+    }
     notifier_with_return_remove(&job->before_write);
     job->notifier_added = false;
     qemu_co_rwlock_wrlock(&job->flush_rwlock);
     qemu_co_rwlock_unlock(&job->flush_rwlock);
+    while (job->n_storers > 0 || job->sweep_in_flight > 0) {
+        qemu_co_queue_wait(&job->sweep_wait, NULL);
+    }
+    stage_drop_all(job->stage);
+    stage_co_end(job->stage);
 }
 
 /* The exported API. */
@@ -344,7 +350,7 @@ void coroutine_fn backup_wait_for_overlapping_requests(BlockJob *job, int64_t se
     int64_t start, end;
 
     cluster_range(job, sector_num, nb_sectors, &start, &end);
-    wait_for_overlapping_requests(backup_job_of(job), start, end);
+    wait_until_stored(backup_job_of(job), start, end, true);
 }
 
 void backup_cow_request_begin(CowRequest *req, BlockJob *job, int64_t sector_num, int nb_sectors)
@@ -352,7 +358,7 @@ void backup_cow_request_begin(CowRequest *req, BlockJob *job, int64_t sector_num
     int64_t start, end;
 
     cluster_range(job, sector_num, nb_sectors, &start, &end);
-    cow_request_begin(req, backup_job_of(job), start, end);
+    cow_request_begin(req, &backup_job_of(job)->inflight_reqs, start, end);
 }
 
 void backup_cow_request_end(CowRequest *req)
@@ -369,7 +375,11 @@ void backup_do_checkpoint(BlockJob *job, Error **errp)
         error_setg(errp, "The backup job only supports block checkpoint in sync=none mode");
         return;
     }
+    /* No write is in the notifier, no store past the gate; those that are parked look again. */
     assert(__atomic_load_n(&backup->source->bs->quiesce_counter, __ATOMIC_SEQ_CST) > 0);
+    backup->checkpoints++;
+    stage_drop_all(backup->stage);
+    store_wake(backup);
     /* What is copied once more is more work. */
     job_progress_increase_remaining(
         &job->job, bytes_of(backup, hbitmap_count(backup->done_bitmap), last_is_done(backup)));

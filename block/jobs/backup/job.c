@@ -13,12 +13,34 @@
 #include "util/osdep.h"
 #include "trace-backup.h"
 
-static int coroutine_fn run_until_cancelled(BackupBlockJob *job)
+/* B7 */
+static void tell_why_broken(BackupBlockJob *job, Error **errp)
 {
-    while (!job_is_cancelled(&job->common.job) && job->cow_ret == 0) {
-        job_yield(&job->common.job);
+    const char *name = bdrv_get_device_or_node_name(job->source->bs);
+    StageStats stats;
+
+    block_job_error_action(&job->common, BLOCKDEV_ON_ERROR_REPORT, job->cow_fault == COW_FAULT_READ,
+                           -job->cow_ret);
+    switch (job->cow_fault) {
+    case COW_FAULT_READ:
+        error_setg_errno(errp, -job->cow_ret,
+                         "The old data in front of a write to '%s' could not be read", name);
+        break;
+    case COW_FAULT_SCRATCH:
+        error_setg_errno(errp, -job->cow_ret,
+                         "Old data of '%s' could not be read back from the scratch", name);
+        break;
+    case COW_FAULT_ROOM:
+        stage_stats(job->stage, &stats);
+        error_setg(errp,
+                   "A write to '%s' waited %" PRId64 " s for room for its old data: "
+                   "the target is too slow for %" PRId64 " MiB of memory and %" PRId64
+                   " MiB of scratch%s%s",
+                   name, job->cow_timeout_ns / NANOSECONDS_PER_SECOND, stats.ram_limit / MiB,
+                   stats.scratch_limit / MiB, stats.scratch_error ? ", which failed: " : "",
+                   stats.scratch_error ? g_strerror(-stats.scratch_error) : "");
+        break;
     }
-    return 0;
 }
 
 static int coroutine_fn backup_run(Job *j, Error **errp)
@@ -26,7 +48,7 @@ static int coroutine_fn backup_run(Job *j, Error **errp)
     BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
     int ret, flush_ret = 0;
 
-    ret = job->sync_mode == MIRROR_SYNC_MODE_NONE ? run_until_cancelled(job) : backup_sweep(job);
+    ret = job->sync_mode == MIRROR_SYNC_MODE_NONE ? backup_wait_for_cancel(job) : backup_sweep(job);
     /* Once all is copied a write has nothing to copy; once the job fails there is nothing to keep. */
     cow_end(job);
     if (job->sync_bitmap && job->bitmap_mode == BITMAP_SYNC_MODE_ALWAYS) {
@@ -37,12 +59,7 @@ static int coroutine_fn backup_run(Job *j, Error **errp)
         return -ECANCELED;
     }
     if (job->cow_ret < 0) {
-        block_job_error_action(&job->common, BLOCKDEV_ON_ERROR_REPORT, job->cow_error_is_read,
-                               -job->cow_ret);
-        error_setg_errno(errp, -job->cow_ret,
-                         "The old data in front of a write to '%s' could not be %s",
-                         bdrv_get_device_or_node_name(job->source->bs),
-                         job->cow_error_is_read ? "read" : "written to the target");
+        tell_why_broken(job, errp);
         return job->cow_ret;
     }
     if (ret == 0) {
@@ -73,6 +90,9 @@ static bool backup_cancel(Job *j, bool force)
     if (job->target) {
         bdrv_cancel_in_flight(job->target->bs);
     }
+    if (job->scratch) {
+        bdrv_cancel_in_flight(job->scratch->bs);
+    }
     return true;
 }
 
@@ -93,13 +113,15 @@ static void coroutine_fn backup_clean(Job *j)
     block_job_co_remove_all_bdrv(&job->common);
     job->source = NULL;
     job->target = NULL;
+    job->scratch = NULL;
 }
 
 static void backup_free(Job *j)
 {
     BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
 
-    copy_pool_free(job->cow_pool);
+    stage_free(job->stage);
+    copy_pool_free(job->store_pool);
     copy_pool_free(job->sweep_pool);
     if (job->done_bitmap) {
         hbitmap_free(job->done_bitmap);
@@ -108,7 +130,7 @@ static void backup_free(Job *j)
 
 static const BlockJobDriver backup_job_driver = {
     .drained_changed = cow_drained_changed,
-    .drained_poll = cow_drained_poll,
+    .drained_poll = store_drained_poll,
     .job_driver =
         {
             .instance_size = sizeof(BackupBlockJob),
@@ -172,6 +194,22 @@ static bool write_to_each_other(BlockDriverState *source, BlockDriverState *targ
     return false;
 }
 
+/*
+ * What a backup with sync=none is writing to, or an overlay of it: its readers must wait for stores, which
+ * a copy in front of a store cannot.
+ */
+static int check_source_is_still(BlockDriverState *source, Error **errp)
+{
+    for (BlockDriverState *bs = source; bs; bs = child_bs(bdrv_filter_or_cow_child(bs))) {
+        if (bs->read_guard) {
+            error_setg(errp, "Node '%s' is the target of a running backup with sync=none",
+                       bdrv_get_device_or_node_name(bs));
+            return -EBUSY;
+        }
+    }
+    return 0;
+}
+
 static int check_nodes(const BackupJobArgs *args, Error **errp)
 {
     int64_t source_len, target_len;
@@ -185,6 +223,9 @@ static int check_nodes(const BackupJobArgs *args, Error **errp)
                    bdrv_get_device_or_node_name(args->source),
                    bdrv_get_device_or_node_name(args->target));
         return -EINVAL;
+    }
+    if (check_source_is_still(args->source, errp) < 0) {
+        return -EBUSY;
     }
     if (args->compress) {
         error_setg(errp, "Compression is not supported for this drive %s",
@@ -278,6 +319,21 @@ static int attach_target(BackupBlockJob *job, const BackupJobArgs *args, Error *
     return job->target ? 0 : -EPERM;
 }
 
+static int attach_scratch(BackupBlockJob *job, const BackupStaging *staging, Error **errp)
+{
+    if (!staging->scratch || staging->scratch_bytes < STAGE_SEGMENT_BYTES) {
+        return 0;
+    }
+    if (staging->scratch == job->source->bs || staging->scratch == job->target->bs) {
+        error_setg(errp, "The scratch cannot be the source or the target");
+        return -EINVAL;
+    }
+    job->scratch =
+        block_job_add_bdrv(&job->common, "scratch", staging->scratch,
+                           BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE, 0, errp);
+    return job->scratch ? 0 : -EPERM;
+}
+
 static void fill_in(BackupBlockJob *job, const BackupJobArgs *args)
 {
     job->sync_mode = args->sync;
@@ -286,7 +342,10 @@ static void fill_in(BackupBlockJob *job, const BackupJobArgs *args)
     job->on_target_error = args->on_target_error;
     job->len = bdrv_getlength(args->source);
     job->done_bitmap = hbitmap_alloc(cow_clusters(job), 0);
-    job->cow_pool = copy_pool_new(args->source, job->cluster_size, BACKUP_COW_CHUNKS);
+    job->cow_timeout_ns = args->staging.cow_timeout_ns < 0 ? 0
+                          : args->staging.cow_timeout_ns > 0
+                              ? args->staging.cow_timeout_ns
+                              : BACKUP_COW_TIMEOUT_DEFAULT_S * NANOSECONDS_PER_SECOND;
     job->sweep_pool =
         copy_pool_new(args->source, job->max_chunk, MIN(job->max_workers, BACKUP_SWEEP_CHUNKS_MAX));
     job->copy = (BlockCopy){
@@ -295,6 +354,8 @@ static void fill_in(BackupBlockJob *job, const BackupJobArgs *args)
         .cluster_bytes = job->cluster_size,
         .length = job->len,
     };
+    store_init(job, args->staging.ram_bytes ? args->staging.ram_bytes : BACKUP_STAGE_RAM_DEFAULT,
+               args->staging.scratch_bytes);
 }
 
 BlockJob *coroutine_fn backup_co_job_create(const BackupJobArgs *args, Error **errp)
@@ -320,7 +381,7 @@ BlockJob *coroutine_fn backup_co_job_create(const BackupJobArgs *args, Error **e
     job->source = block_job_source(&job->common); /* from here it hears of quiesces */
     if (check_perf(args->perf, cluster_size, job, errp) < 0 ||
         bdrv_child_unshare_below(job->source, BLK_PERM_WRITE, errp) < 0 || /* B1 */
-        attach_target(job, args, errp) < 0) {
+        attach_target(job, args, errp) < 0 || attach_scratch(job, &args->staging, errp) < 0) {
         goto fail;
     }
     fill_in(job, args);

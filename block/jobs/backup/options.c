@@ -8,7 +8,9 @@
 #include <errno.h>
 #include <glib.h>
 #include <inttypes.h>
-#include <sys/statvfs.h>
+
+#include "block/copy/scratch.h"
+#include "block/jobs/backup.h"
 
 /* Without @stage all is default, as with one that says nothing. */
 static const BackupStage nothing_said;
@@ -72,13 +74,6 @@ static int check_timeout(const BackupStage *stage, int64_t *ret_ns, Error **errp
     return 0;
 }
 
-static char *default_folder(void)
-{
-    const char *folder = g_getenv("TMPDIR");
-
-    return g_strdup(folder && folder[0] ? folder : BACKUP_SCRATCH_FOLDER);
-}
-
 int backup_stage_check(const BackupStage *stage, BackupStageArgs *ret, Error **errp)
 {
     BackupStageArgs args = {0};
@@ -92,8 +87,8 @@ int backup_stage_check(const BackupStage *stage, BackupStageArgs *ret, Error **e
     if (stage->scratch_node) {
         args.scratch_node = g_strdup(stage->scratch_node);
     } else if (args.scratch_bytes != 0) {
-        args.scratch_folder =
-            stage->scratch_folder ? g_strdup(stage->scratch_folder) : default_folder();
+        args.scratch_folder = stage->scratch_folder ? g_strdup(stage->scratch_folder)
+                                                    : g_strdup(scratch_default_folder());
     }
     *ret = args;
     return 0;
@@ -106,37 +101,66 @@ void backup_stage_args_clear(BackupStageArgs *args)
     *args = (BackupStageArgs){0};
 }
 
-int64_t backup_scratch_share(uint64_t total_bytes, uint64_t free_bytes)
+/* A node of the user's: all of it, or as much of it as was said. */
+static int coroutine_fn find_scratch_node(const BackupStageArgs *args, BlockDriverState *source,
+                                          BackupStaging *ret, Error **errp)
 {
-    uint64_t reserve = MAX((uint64_t)BACKUP_SCRATCH_RESERVE_BYTES,
-                           total_bytes / 100 * BACKUP_SCRATCH_RESERVE_PERCENT);
+    AioContext *ctx = bdrv_get_aio_context(source);
+    BlockDriverState *bs = bdrv_lookup_bs(args->scratch_node, args->scratch_node, errp);
+    int64_t length;
+    int r = 0;
 
-    return free_bytes > reserve ? (int64_t)MIN(free_bytes - reserve, (uint64_t)INT64_MAX) : 0;
-}
-
-/* A file system that reports nonsense has at the most this. */
-static uint64_t blocks_to_bytes(uint64_t blocks, uint64_t block_bytes)
-{
-    return block_bytes && blocks > INT64_MAX / block_bytes ? INT64_MAX : blocks * block_bytes;
-}
-
-int backup_scratch_limit(const char *folder, int64_t wanted, int64_t *ret_bytes, Error **errp)
-{
-    struct statvfs fs;
-    int r;
-
-    if (wanted >= 0) {
-        *ret_bytes = wanted;
-        return 0;
+    if (!bs) {
+        return -ENOENT;
     }
-    do {
-        r = statvfs(folder, &fs) < 0 ? -errno : 0;
-    } while (r == -EINTR);
+    length = bdrv_getlength(bs);
+    if (length < 0) {
+        error_setg_errno(errp, -length, "Unable to get length for '%s'", args->scratch_node);
+        return length;
+    }
+    bdrv_ref(bs);
+    if (bdrv_get_aio_context(bs) != ctx) {
+        r = bdrv_co_try_change_aio_context(bs, ctx, errp);
+    }
     if (r < 0) {
-        error_setg_errno(errp, -r, "Cannot tell the free space of the scratch folder '%s'", folder);
+        bdrv_co_unref(bs);
         return r;
     }
-    *ret_bytes = backup_scratch_share(blocks_to_bytes(fs.f_blocks, fs.f_frsize),
-                                      blocks_to_bytes(fs.f_bavail, fs.f_frsize));
+    ret->scratch = bs;
+    ret->scratch_bytes = args->scratch_bytes < 0 ? length : MIN(length, args->scratch_bytes);
     return 0;
+}
+
+static int coroutine_fn open_scratch_file(const BackupStageArgs *args, BlockDriverState *source,
+                                          BackupStaging *ret, Error **errp)
+{
+    int r = scratch_limit(args->scratch_folder, args->scratch_bytes, &ret->scratch_bytes, errp);
+
+    if (r < 0 || ret->scratch_bytes == 0) {
+        return r;
+    }
+    ret->scratch = scratch_co_open(args->scratch_folder, bdrv_get_aio_context(source), errp);
+    return ret->scratch ? 0 : -EINVAL;
+}
+
+int coroutine_fn backup_staging_co_open(const BackupStage *stage, BlockDriverState *source,
+                                        BackupStaging *ret, Error **errp)
+{
+    BackupStageArgs args;
+    int r = backup_stage_check(stage, &args, errp);
+
+    if (r < 0) {
+        return r;
+    }
+    *ret = (BackupStaging){
+        .ram_bytes = args.ram_bytes,
+        .cow_timeout_ns = args.cow_timeout_ns ? args.cow_timeout_ns : -1,
+    };
+    if (args.scratch_node) {
+        r = find_scratch_node(&args, source, ret, errp);
+    } else if (args.scratch_folder) {
+        r = open_scratch_file(&args, source, ret, errp);
+    }
+    backup_stage_args_clear(&args);
+    return r;
 }

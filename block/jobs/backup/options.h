@@ -23,16 +23,9 @@
  */
 #define BACKUP_COW_TIMEOUT_DEFAULT_S 45
 
-/* What a scratch without a limit of its own leaves free: a file system that is full stops other programs. */
-#define BACKUP_SCRATCH_RESERVE_BYTES   (1 * GiB)
-#define BACKUP_SCRATCH_RESERVE_PERCENT 5
-
-/* What $TMPDIR stands in for.  Not /tmp: that is often memory. */
-#define BACKUP_SCRATCH_FOLDER "/var/tmp"
-
 typedef struct BackupStageArgs {
     int64_t ram_bytes;
-    int64_t scratch_bytes;  /* 0: no scratch; -1: all there is, see backup_scratch_limit() */
+    int64_t scratch_bytes;  /* 0: no scratch; -1: all there is, see scratch_limit() */
     char *scratch_folder;   /* owned; NULL: no scratch in a folder */
     char *scratch_node;     /* owned; NULL: no node */
     int64_t cow_timeout_ns; /* 0: wait as long as it takes */
@@ -46,18 +39,5 @@ typedef struct BackupStageArgs {
  */
 int backup_stage_check(const BackupStage *stage, BackupStageArgs *ret, Error **errp);
 void backup_stage_args_clear(BackupStageArgs *args);
-
-/*
- * backup_scratch_limit() - how large a scratch in @folder may become
- * @wanted: what the user said; -1: the free space less the reserve, 0 when that is nothing (then there
- * is no scratch, and no error)
- *
- * Context: a thread that may wait, for a file system over a network may be slow to answer.
- * Return: 0; -errno with @errp when the folder tells nothing.
- */
-int backup_scratch_limit(const char *folder, int64_t wanted, int64_t *ret_bytes, Error **errp);
-
-/* The free space of a file system less the reserve. */
-int64_t backup_scratch_share(uint64_t total_bytes, uint64_t free_bytes);
 
 #endif

@@ -10,9 +10,9 @@
  *        data -> a piece of at most max_chunk -------> backup_do_cow()
  *      limits: depth, speed, pause, cancel    <------- done, or failed: error policy
  *
- * S1  A block status that says zero holds for every cluster not done when it is marked: a write of the
- *     guest since would have copied the cluster first (B2).  It is marked inside a CowRequest, so that
- *     no copy of the same cluster is half way.
+ * S1  A block status that says zero holds for every cluster that is neither done nor staged when it is
+ *     marked: a write of the guest since would have captured it first (B2).  It is marked inside a
+ *     store's entry, so that no store of the same cluster is half way.
  * S2  The planner stops at a pause point only with nothing in flight: a quiesced source has none of
  *     the sweep's requests.
  * S3  A failed piece is not marked, so retrying means to go back to where it began.
@@ -29,6 +29,7 @@
 typedef struct SweepPiece {
     BackupBlockJob *job;
     int64_t offset, bytes;
+    int64_t paced; /* of these, read and written: they count against depth and speed */
 } SweepPiece;
 
 static bool stop_wanted(BackupBlockJob *job)
@@ -36,7 +37,7 @@ static bool stop_wanted(BackupBlockJob *job)
     return job_is_cancelled(&job->common.job) || job->cow_ret < 0;
 }
 
-static bool guest_is_busy(BackupBlockJob *job)
+bool sweep_guest_is_busy(const BackupBlockJob *job)
 {
     return qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - job->last_write_ns < BACKUP_BUSY_NS;
 }
@@ -45,7 +46,7 @@ static bool guest_is_busy(BackupBlockJob *job)
 static int64_t piece_clusters(BackupBlockJob *job)
 {
     int64_t bytes =
-        guest_is_busy(job) ? MIN(job->max_chunk, BACKUP_CHUNK_BUSY_BYTES) : job->max_chunk;
+        sweep_guest_is_busy(job) ? MIN(job->max_chunk, BACKUP_CHUNK_BUSY_BYTES) : job->max_chunk;
 
     return MAX(bytes / job->cluster_size, 1);
 }
@@ -53,46 +54,26 @@ static int64_t piece_clusters(BackupBlockJob *job)
 /* B6 */
 static bool is_full(BackupBlockJob *job)
 {
-    int64_t bound =
-        guest_is_busy(job) ? MIN(job->sweep_bytes, BACKUP_SWEEP_BUSY_BYTES) : job->sweep_bytes;
+    int64_t bound = sweep_guest_is_busy(job) ? MIN(job->sweep_bytes, BACKUP_SWEEP_BUSY_BYTES)
+                                             : job->sweep_bytes;
 
-    return job->sweep_in_flight >= job->max_workers || job->sweep_in_flight_bytes >= bound;
-}
-
-static void coroutine_fn piece_entry(void *opaque)
-{
-    SweepPiece *piece = opaque;
-    BackupBlockJob *job = piece->job;
-    bool error_is_read = false;
-    int ret = backup_do_cow(job, piece->offset, piece->bytes, false, &error_is_read);
-
-    if (ret < 0) { /* S3 */
-        if (job->sweep_ret == 0) {
-            job->sweep_ret = ret;
-            job->sweep_error_is_read = error_is_read;
-        }
-        job->retry_offset = MIN(job->retry_offset, piece->offset);
-    }
-    job->sweep_in_flight--;
-    job->sweep_in_flight_bytes -= piece->bytes;
-    g_free(piece);
-    qemu_co_queue_restart_all(&job->sweep_wait);
-}
-
-static void start_piece(BackupBlockJob *job, int64_t offset, int64_t bytes)
-{
-    SweepPiece *piece = g_new(SweepPiece, 1);
-
-    *piece = (SweepPiece){.job = job, .offset = offset, .bytes = bytes};
-    job->sweep_in_flight++;
-    job->sweep_in_flight_bytes += bytes;
-    aio_co_enter(job->common.job.aio_context, qemu_coroutine_create(piece_entry, piece));
+    return job->settling || job->sweep_in_flight >= job->max_workers ||
+           job->sweep_in_flight_bytes >= bound;
 }
 
 static void coroutine_fn wait_for_idle(BackupBlockJob *job)
 {
-    while (job->sweep_in_flight > 0) {
+    while (job->sweep_in_flight > job->sweep_parked) {
         qemu_co_queue_wait(&job->sweep_wait, NULL);
+    }
+}
+
+/* R3: while the sweep does nothing, others give room back. */
+static void rest(BackupBlockJob *job, bool rests)
+{
+    job->sweep_rests = rests;
+    if (rests) {
+        store_kick(job);
     }
 }
 
@@ -101,7 +82,9 @@ static void coroutine_fn pause_point(BackupBlockJob *job)
 {
     if (__atomic_load_n(&job->common.job.pause_count, __ATOMIC_SEQ_CST) > 0) {
         wait_for_idle(job);
+        rest(job, true);
         job_pause_point(&job->common.job);
+        rest(job, false);
     }
 }
 
@@ -134,7 +117,7 @@ static SweepKind coroutine_fn classify(BackupBlockJob *job, int64_t offset, int6
 
 /*
  * From @start (a cluster not done) to at most @end: what to do, and how far.  Only whole clusters are
- * zero or not ours; a cluster of two kinds is data.
+ * zero or not ours; a cluster of two kinds, or one that is staged, is data.
  */
 static SweepKind coroutine_fn classify_clusters(BackupBlockJob *job, int64_t start, int64_t end,
                                                 int64_t *ret_end)
@@ -142,7 +125,7 @@ static SweepKind coroutine_fn classify_clusters(BackupBlockJob *job, int64_t sta
     int64_t cluster = job->cluster_size;
     int64_t offset = start * cluster;
     int64_t limit = MIN(end * cluster, job->len);
-    int64_t bytes;
+    int64_t bytes, staged;
     SweepKind kind = classify(job, offset, limit - offset, &bytes);
     int64_t stop = offset + bytes;
 
@@ -151,6 +134,8 @@ static SweepKind coroutine_fn classify_clusters(BackupBlockJob *job, int64_t sta
         return kind;
     }
     *ret_end = stop >= job->len ? end : stop / cluster;
+    staged = stage_next_cluster(job->stage, start, *ret_end);
+    *ret_end = staged < 0 ? *ret_end : staged; /* S1 */
     if (*ret_end == start) {
         *ret_end = start + 1;
         return SWEEP_DATA;
@@ -177,55 +162,115 @@ static int coroutine_fn zero_clusters(BackupBlockJob *job, int64_t start, int64_
     return block_copy_zeroes(&job->copy, offset, stop - offset);
 }
 
+/* S1: what guests have captured of the range is for the stores, zeros or not. */
+static void mark_unstaged(BackupBlockJob *job, int64_t start, int64_t end)
+{
+    while (start < end) {
+        int64_t staged = stage_next_cluster(job->stage, start, end);
+        int64_t stop = staged < 0 ? end : staged;
+
+        if (stop > start) {
+            cow_mark_done(job, start, stop);
+        }
+        start = staged < 0 ? end : staged + 1;
+    }
+}
+
 /*
  * S1: ask again inside the request, then mark.  One answer of the target for each request: a target
- * that must be written does not keep the guest off the rest of a long hole.
+ * that must be written does not keep others off the rest of a long hole.
  */
 static int coroutine_fn settle_zeroes(BackupBlockJob *job, int64_t start, int64_t end)
 {
-    CowRequest req;
-    int64_t next;
+    int64_t next = hbitmap_next_zero(job->done_bitmap, start, end - start), run_end, zero_end;
+    int ret;
+
+    if (next < 0) {
+        return 0;
+    }
+    run_end = hbitmap_next_dirty(job->done_bitmap, next, end - next);
+    run_end = run_end < 0 ? end : run_end;
+    if (classify_clusters(job, next, run_end, &zero_end) != SWEEP_ZERO) {
+        return 0; /* written since: the planner comes by again and takes it as data */
+    }
+    ret = zero_clusters(job, next, zero_end, &zero_end);
+    if (ret >= 0 && !cow_is_over(job)) {
+        mark_unstaged(job, next, zero_end);
+    }
+    return ret;
+}
+
+static void piece_done(SweepPiece *piece, int ret, bool error_is_read)
+{
+    BackupBlockJob *job = piece->job;
+
+    if (ret < 0) { /* S3 */
+        store_note_failure(job, ret, error_is_read);
+        job->retry_offset = MIN(job->retry_offset, piece->offset);
+    }
+    job->sweep_in_flight--;
+    job->sweep_in_flight_bytes -= piece->paced;
+    g_free(piece);
+    qemu_co_queue_restart_all(&job->sweep_wait);
+}
+
+static void coroutine_fn data_entry(void *opaque)
+{
+    SweepPiece *piece = opaque;
+    bool error_is_read = false;
+    int ret = backup_do_cow(piece->job, piece->offset, piece->bytes, true, &error_is_read);
+
+    piece_done(piece, ret, error_is_read);
+}
+
+static void coroutine_fn zero_entry(void *opaque)
+{
+    SweepPiece *piece = opaque;
+    BackupBlockJob *job = piece->job;
+    int64_t start = piece->offset / job->cluster_size;
+    int64_t end = DIV_ROUND_UP(piece->offset + piece->bytes, job->cluster_size);
+    StoreOp op;
     int ret = 0;
 
-    qemu_co_rwlock_rdlock(&job->flush_rwlock);
-    wait_for_overlapping_requests(job, start, end);
-    cow_request_begin(&req, job, start, end);
-    next = hbitmap_next_zero(job->done_bitmap, start, end - start);
-    if (next >= 0) {
-        int64_t run_end = hbitmap_next_dirty(job->done_bitmap, next, end - next);
-        int64_t zero_end;
-
-        run_end = run_end < 0 ? end : run_end;
-        /* Written since?  Then the planner comes by again and takes it as data. */
-        if (classify_clusters(job, next, run_end, &zero_end) == SWEEP_ZERO) {
-            ret = zero_clusters(job, next, zero_end, &zero_end);
-            if (ret >= 0) {
-                cow_mark_done(job, next, zero_end);
-            } else {
-                job->sweep_error_is_read = false;
-                job->retry_offset = MIN(job->retry_offset, next * job->cluster_size);
-            }
-        }
+    store_begin(job, &op, start, end, true);
+    if (!cow_is_over(job)) {
+        ret = settle_zeroes(job, start, end);
     }
-    cow_request_end(&req);
-    qemu_co_rwlock_unlock(&job->flush_rwlock);
-    return ret;
+    store_end(job, &op);
+    job->settling = false;
+    piece_done(piece, ret, false);
+}
+
+/* Clusters [start, end).  Return: what counts against the speed limit. */
+static int64_t start_piece(BackupBlockJob *job, int64_t start, int64_t end, SweepKind kind)
+{
+    SweepPiece *piece = g_new(SweepPiece, 1);
+    int64_t offset = start * job->cluster_size;
+    int64_t bytes = MIN(end * job->cluster_size, job->len) - offset;
+
+    *piece = (SweepPiece){.job = job, .offset = offset, .bytes = bytes};
+    piece->paced = kind == SWEEP_DATA ? bytes : 0;
+    job->settling = kind == SWEEP_ZERO;
+    job->sweep_in_flight++;
+    job->sweep_in_flight_bytes += piece->paced;
+    bytes = piece->paced;
+    aio_co_enter(job->common.job.aio_context,
+                 qemu_coroutine_create(kind == SWEEP_DATA ? data_entry : zero_entry, piece));
+    return bytes;
 }
 
 /* sync=top: the range is the backing file's, which the target shares. */
 static void settle_not_ours(BackupBlockJob *job, int64_t start, int64_t end)
 {
-    cow_mark_done(job, start, end);
+    mark_unstaged(job, start, end);
 }
 
-/* One step from job->sweep_offset; *ret_paced is what counts against the speed limit. */
-static int coroutine_fn sweep_step(BackupBlockJob *job, int64_t *ret_paced)
+/* One step from job->sweep_offset.  Return: what counts against the speed limit. */
+static int64_t coroutine_fn sweep_step(BackupBlockJob *job)
 {
     int64_t total = cow_clusters(job);
-    int64_t start, end, kind_end;
-    int ret;
+    int64_t start, end, kind_end, paced = 0;
 
-    *ret_paced = 0;
     start = hbitmap_next_zero(job->done_bitmap, job->sweep_offset / job->cluster_size,
                               total - job->sweep_offset / job->cluster_size);
     if (start < 0) {
@@ -236,20 +281,19 @@ static int coroutine_fn sweep_step(BackupBlockJob *job, int64_t *ret_paced)
     end = end < 0 ? total : end;
     switch (classify_clusters(job, start, end, &kind_end)) {
     case SWEEP_ZERO:
-        ret = settle_zeroes(job, start, kind_end);
-        job->sweep_offset = start * job->cluster_size;
-        return ret;
+        start_piece(job, start, kind_end, SWEEP_ZERO);
+        job->sweep_offset = start * job->cluster_size; /* what is left of it is looked at again */
+        return 0;
     case SWEEP_NOT_OURS:
         settle_not_ours(job, start, kind_end);
         break;
     case SWEEP_DATA:
         kind_end = MIN(kind_end, start + piece_clusters(job));
-        *ret_paced = MIN(kind_end * job->cluster_size, job->len) - start * job->cluster_size;
-        start_piece(job, start * job->cluster_size, *ret_paced);
+        paced = start_piece(job, start, kind_end, SWEEP_DATA);
         break;
     }
     job->sweep_offset = MIN(kind_end * job->cluster_size, job->len);
-    return 0;
+    return paced;
 }
 
 /* S3.  Return: 0 to go on, or the error the job ends with. */
@@ -266,7 +310,6 @@ static int coroutine_fn handle_failure(BackupBlockJob *job, int ret, bool error_
     }
     job->sweep_offset = MIN(job->sweep_offset, job->retry_offset);
     job->retry_offset = INT64_MAX;
-    job->sweep_ret = 0;
     if (action == BLOCK_ERROR_ACTION_IGNORE) {
         job_sleep_ns(&job->common.job, BACKUP_RETRY_NS);
     } else {
@@ -274,6 +317,8 @@ static int coroutine_fn handle_failure(BackupBlockJob *job, int ret, bool error_
          * user has made room and resumes it. */
         pause_point(job);
     }
+    job->sweep_ret = 0;
+    store_retry(job);
     return 0;
 }
 
@@ -284,9 +329,11 @@ static int coroutine_fn wait_for_turn(BackupBlockJob *job, int64_t delay_ns)
 
     if (delay_ns > 0) {
         wait_for_idle(job);
+        rest(job, true);
         job_sleep_ns(j, delay_ns);
+        rest(job, false);
     }
-    while (is_full(job) && !stop_wanted(job) && job->sweep_ret == 0) {
+    while (is_full(job) && !stop_wanted(job) && job->sweep_ret == 0 && !job_should_pause(j)) {
         qemu_co_queue_wait(&job->sweep_wait, NULL);
     }
     pause_point(job);
@@ -296,31 +343,51 @@ static int coroutine_fn wait_for_turn(BackupBlockJob *job, int64_t delay_ns)
     return 0;
 }
 
+/* Nothing is left to be begun: until all that was, and all that is staged, is in the target. */
+static bool is_complete(const BackupBlockJob *job)
+{
+    return job->sweep_in_flight == 0 && job->n_storers == 0 && stage_is_empty(job->stage);
+}
+
 int coroutine_fn backup_sweep(BackupBlockJob *job)
 {
-    int64_t paced, delay_ns = 0;
+    int64_t delay_ns = 0;
     int ret = 0;
 
     job->retry_offset = INT64_MAX;
-    while (ret == 0 && !stop_wanted(job)) {
+    for (;;) {
         ret = wait_for_turn(job, delay_ns);
         if (ret < 0 || stop_wanted(job)) {
             break;
         }
-        if (job->sweep_offset >= job->len) {
-            if (job->sweep_in_flight > 0) {
-                qemu_co_queue_wait(&job->sweep_wait, NULL);
-                delay_ns = 0;
-                continue;
-            }
+        if (is_full(job)) {
+            delay_ns = 0; /* woken for a pause, or an error */
+        } else if (job->sweep_offset < job->len) {
+            delay_ns = block_job_ratelimit_delay(&job->common, sweep_step(job));
+        } else if (is_complete(job)) {
             break;
-        }
-        ret = sweep_step(job, &paced);
-        delay_ns = block_job_ratelimit_delay(&job->common, paced);
-        if (ret < 0) {
-            ret = handle_failure(job, ret, job->sweep_error_is_read);
+        } else {
+            job->store_all = true; /* nobody else will */
+            store_kick(job);
+            qemu_co_queue_wait(&job->sweep_wait, NULL);
+            delay_ns = 0;
         }
     }
     wait_for_idle(job);
+    return ret;
+}
+
+int coroutine_fn backup_wait_for_cancel(BackupBlockJob *job)
+{
+    int ret = 0;
+
+    job->retry_offset = INT64_MAX;
+    while (ret == 0 && !stop_wanted(job)) {
+        if (job->sweep_ret < 0) {
+            ret = handle_failure(job, job->sweep_ret, job->sweep_error_is_read);
+        } else {
+            job_yield(&job->common.job);
+        }
+    }
     return ret;
 }

@@ -12,10 +12,13 @@ const char *scratch_default_folder(void);
  * scratch_limit() - how large a scratch in @folder may grow
  * @wanted: bytes; -1: what the file system has free, less a reserve of the larger of 1 GiB and 5 % of it
  *
- * Any thread; asks the file system.  *ret_bytes 0: there is no room for one.
- * Return: 0, or negative errno: the folder cannot be looked at.
+ * Context: a thread that may wait, for a file system over a network may be slow to answer.
+ * *ret_bytes 0: there is no room for one.  Return: 0; -errno with @errp when the folder tells nothing.
  */
 int scratch_limit(const char *folder, int64_t wanted, int64_t *ret_bytes, Error **errp);
+
+/* The free space of a file system less the reserve. */
+int64_t scratch_share(uint64_t total_bytes, uint64_t free_bytes);
 
 /*
  * scratch_co_open() - make and open one, empty, in the AioContext @ctx

@@ -112,7 +112,9 @@ int coroutine_fn stage_co_read(Stage *stage, int64_t offset, int64_t bytes, void
 void coroutine_fn stage_co_wait_change(Stage *stage);
 /* Forget everything; writes that wait for room go on when the owner is over. */
 void stage_drop_all(Stage *stage);
-/* The owner is over now: wake whoever waits.  Yields until what the stage itself has begun has ended. */
+/* Whoever waits looks again: the owner is over. */
+void stage_wake(Stage *stage);
+/* The owner is over.  Yields until what the stage itself has begun has ended. */
 void coroutine_fn stage_co_end(Stage *stage);
 
 void stage_stats(const Stage *stage, StageStats *ret_stats);

@@ -9,10 +9,9 @@
 /* Where old data is kept until the target takes it, and for how long a write waits for room there. */
 typedef struct BackupStaging {
     int64_t ram_bytes;         /* 0: the default */
-    BlockDriverState *scratch; /* in the source's AioContext, empty; borrowed; NULL: memory only */
+    BlockDriverState *scratch; /* in the source's AioContext, empty; NULL: memory only */
     int64_t scratch_bytes;     /* how much of it may be used */
-    int64_t
-        cow_timeout_ns; /* then the backup breaks; 0: the default; < 0: writes wait without limit */
+    int64_t cow_timeout_ns;    /* 0: the default; < 0: no limit */
 } BackupStaging;
 
 typedef struct BackupJobArgs {
@@ -27,9 +26,18 @@ typedef struct BackupJobArgs {
     int flags;                  /* JobCreateFlags */
     JobTxn *txn;                /* NULL: alone */
     const BackupPerf *perf;     /* NULL: defaults */
-    const BackupStage *stage;   /* NULL: defaults */
+    BackupStaging staging;      /* zeroed: defaults, without a scratch */
     uint32_t latency_target_us; /* 0: none */
 } BackupJobArgs;
+
+/*
+ * backup_staging_co_open() - what a user says of the stage (NULL: nothing), checked, its scratch opened
+ *
+ * Main thread, coroutine; before the disk is quiesced, for it asks the file system.  @ret->scratch is a
+ * reference for the caller, in the AioContext of @source; NULL where there is to be none, or no room.
+ */
+int coroutine_fn backup_staging_co_open(const BackupStage *stage, BlockDriverState *source,
+                                        BackupStaging *ret, Error **errp);
 
 /*
  * backup_co_job_create() - make the job and add its before-write notifier

@@ -7,7 +7,7 @@
 #include "tests/unit/backup/story.h"
 #include "util/osdep.h"
 
-#define DISK_BYTES (1 * MiB) /* one piece of the sweep */
+#define DISK_BYTES (4 * MiB)
 
 /* On the virtual clock: more than anything here takes. */
 #define LONG_NS (INT64_C(10000) * SCALE_MS)
@@ -64,25 +64,42 @@ static void coroutine_fn wait_for(const bool *flag)
     }
 }
 
+/* Writes to every other cluster from the third on, until one has to wait for room; that one. */
+static BlockTestRequest *coroutine_fn write_until_one_waits(Scene *s)
+{
+    for (int64_t offset = 128 * KiB; offset < DISK_BYTES; offset += 128 * KiB) {
+        BlockTestRequest *write = block_test_co_start(s->user, BLOCK_TEST_WRITE, offset, 4096, 'n');
+
+        block_test_co_settle();
+        if (!block_test_done(write)) {
+            return write;
+        }
+        g_assert_cmpint(block_test_co_join(write), ==, 0);
+    }
+    g_assert_not_reached();
+}
+
 /*
- * B9: a write waits at the gate for the quiesce to end, the quiesce waits for the job, and the job is
- * cancelled: it must not wait for the write.
+ * R1: a write waits for room, room waits for the target's quiesce to end, the quiesce for the job, and the
+ * job is cancelled: it must not wait for the write.
  */
 static void coroutine_fn test_a_cancel_ends_though_a_write_waits_for_a_quiet_target(void)
 {
+    BackupPerf perf = {
+        .has_max_workers = true, .max_workers = 1, .has_max_chunk = true, .max_chunk = 64 * KiB};
     BlockTestRequest *write;
     BlockJob *job;
     Scene s;
 
     set_up(&s, MIRROR_SYNC_MODE_FULL);
+    s.args.perf = &perf;
+    s.args.staging.ram_bytes = 4096;
     test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
     job = story_co_start_backup(&s.args);
     test_ram_co_wait_held(s.target, 1);
     aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(drain_entry, &s));
     block_test_co_settle();
-    write = block_test_co_start(s.user, BLOCK_TEST_WRITE, DISK_BYTES - 4096, 4096, 'n');
-    block_test_co_settle();
-    g_assert_false(block_test_done(write));
+    write = write_until_one_waits(&s);
     job_user_cancel(&job->job, true, &error_abort);
     test_ram_release(s.target);
     wait_for(&s.drained);
@@ -93,28 +110,31 @@ static void coroutine_fn test_a_cancel_ends_though_a_write_waits_for_a_quiet_tar
     wait_for(&s.drain_over);
     g_assert_cmpint(story_co_wait(job), ==, -ECANCELED);
     g_assert_cmpint(block_test_co_join(write), ==, 0);
-    block_test_co_expect(s.user, DISK_BYTES - 4096, 4096, 'n');
     tear_down(&s);
 }
 
-/* B9, where the target's backing file is the source: its quiesce is none from above the source. */
-static void coroutine_fn test_a_write_waits_while_an_overlay_target_is_quiet(void)
+/* R1: guests' writes do not touch the target, stores wait. */
+static void coroutine_fn test_a_write_passes_while_an_overlay_target_is_quiet(void)
 {
-    BlockTestRequest *write;
+    BdrvChild *reader;
+    uint8_t old[4096];
     BlockJob *job;
     Scene s;
 
     set_up(&s, MIRROR_SYNC_MODE_NONE);
+    test_ram_peek(s.source, 0, old, sizeof(old));
     job = story_co_start_backup(&s.args);
     block_test_co_settle();
     aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(drain_entry, &s));
     wait_for(&s.drained);
-    write = block_test_co_start(s.user, BLOCK_TEST_WRITE, 0, 4096, 'n');
+    block_test_co_fill(s.user, 0, 4096, 'n');
     qemu_co_sleep_ns(1000000);
-    g_assert_false(block_test_done(write));
+    g_assert_cmpuint(s.target->in_flight, ==, 0);
     s.undrain = true;
     wait_for(&s.drain_over);
-    g_assert_cmpint(block_test_co_join(write), ==, 0);
+    reader = block_test_user(s.target, BLK_PERM_CONSISTENT_READ);
+    block_test_co_expect(reader, 0, 1, old[0]);
+    block_test_co_user_free(reader);
     job_user_cancel(&job->job, true, &error_abort);
     g_assert_cmpint(story_co_wait(job), ==, -ECANCELED);
     tear_down(&s);
@@ -242,11 +262,21 @@ static void coroutine_fn test_a_cancel_does_not_wait_for_the_rest_of_a_large_cop
     tear_down(&s);
 }
 
+static void expect_copy(BlockDriverState *target, const uint8_t *old)
+{
+    g_autofree uint8_t *copy = g_malloc(DISK_BYTES);
+
+    test_ram_peek(target, 0, copy, DISK_BYTES);
+    g_assert_cmpmem(copy, DISK_BYTES, old, DISK_BYTES);
+}
+
 /* Two backups of one disk: the end of one does not disturb a write that the other holds. */
 static void coroutine_fn test_one_backup_ends_while_the_other_holds_a_write(void)
 {
+    BackupPerf perf = {
+        .has_max_workers = true, .max_workers = 1, .has_max_chunk = true, .max_chunk = 64 * KiB};
     BlockDriverState *slow = test_ram_new("slow", DISK_BYTES);
-    g_autofree uint8_t *old = g_malloc(4096), *copy = g_malloc(4096);
+    g_autofree uint8_t *old = g_malloc(DISK_BYTES);
     BackupJobArgs slow_args;
     BlockTestRequest *write;
     BlockJob *job, *slow_job;
@@ -254,10 +284,12 @@ static void coroutine_fn test_one_backup_ends_while_the_other_holds_a_write(void
 
     for (int order = 0; order < 2; order++) { /* which notifier comes first */
         set_up(&s, MIRROR_SYNC_MODE_FULL);
-        test_ram_peek(s.source, DISK_BYTES - 4096, old, 4096);
+        test_ram_peek(s.source, 0, old, DISK_BYTES);
         slow_args = s.args;
         slow_args.job_id = "slow";
         slow_args.target = slow;
+        slow_args.perf = &perf;
+        slow_args.staging.ram_bytes = 4096;
         test_ram_hold(slow, TEST_RAM_WRITE, 0, DISK_BYTES);
         job = story_co_start_backup(order ? &slow_args : &s.args);
         slow_job = story_co_start_backup(order ? &s.args : &slow_args);
@@ -267,16 +299,14 @@ static void coroutine_fn test_one_backup_ends_while_the_other_holds_a_write(void
             job = slow_job;
             slow_job = swap;
         }
-        write = block_test_co_start(s.user, BLOCK_TEST_WRITE, DISK_BYTES - 4096, 4096, 'n');
+        write = write_until_one_waits(&s);
         g_assert_cmpint(story_co_wait(job), ==, 0);
         g_assert_false(block_test_done(write));
         test_ram_release(slow);
         g_assert_cmpint(block_test_co_join(write), ==, 0);
         g_assert_cmpint(story_co_wait(slow_job), ==, 0);
-        test_ram_peek(s.target, DISK_BYTES - 4096, copy, 4096);
-        g_assert_cmpmem(copy, 4096, old, 4096);
-        test_ram_peek(slow, DISK_BYTES - 4096, copy, 4096);
-        g_assert_cmpmem(copy, 4096, old, 4096);
+        expect_copy(s.target, old);
+        expect_copy(slow, old);
         tear_down(&s);
     }
     bdrv_co_unref(slow);
@@ -287,8 +317,8 @@ static void add_tests(void)
     qemu_clock_set_virtual(true);
     block_test_add("/backup/end/a cancel ends though a write waits for a quiet target",
                    test_a_cancel_ends_though_a_write_waits_for_a_quiet_target);
-    block_test_add("/backup/end/a write waits while an overlay target is quiet",
-                   test_a_write_waits_while_an_overlay_target_is_quiet);
+    block_test_add("/backup/end/a write passes while an overlay target is quiet",
+                   test_a_write_passes_while_an_overlay_target_is_quiet);
     block_test_add("/backup/end/a job that ends waits for a reader that holds a request",
                    test_a_job_that_ends_waits_for_a_reader_that_holds_a_request);
     block_test_add("/backup/end/a job that never ran waits for a reader too",

@@ -81,11 +81,10 @@ static void coroutine_fn test_the_sweep_keeps_less_in_flight_while_the_guest_wri
     g_assert_cmpint(in_flight_when_held(true), ==, BACKUP_SWEEP_BUSY_BYTES);
 }
 
-/* Where both want the same clusters the write waits, for that piece and no other. */
-static void coroutine_fn test_a_write_waits_for_a_piece_of_the_sweep_that_has_its_clusters(void)
+/* G3: what the sweep holds is in its buffer; the write need not wait for the target to take it. */
+static void coroutine_fn test_a_write_passes_a_piece_of_the_sweep_that_has_its_clusters(void)
 {
     Scene s = set_up();
-    BlockTestRequest *write;
     uint8_t old[512], copy[512];
     BlockJob *job;
 
@@ -93,13 +92,71 @@ static void coroutine_fn test_a_write_waits_for_a_piece_of_the_sweep_that_has_it
     test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
     job = story_co_start_backup(&s.args);
     test_ram_co_wait_held(s.target, 1);
-    write = block_test_co_start(s.user, BLOCK_TEST_WRITE, 0, 512, 'n');
-    block_test_co_settle();
-    g_assert_false(block_test_done(write));
-    g_assert_true(test_ram_release_one(s.target));
-    g_assert_cmpint(block_test_co_join(write), ==, 0);
+    test_ram_reset_counts(s.source);
+    block_test_co_fill(s.user, 0, 512, 'n');
+    g_assert_cmpuint(test_ram_counts(s.source)->reads, ==, 0);
+    test_ram_release(s.target);
+    g_assert_cmpint(story_co_wait(job), ==, 0);
     test_ram_peek(s.target, 0, copy, sizeof(copy));
     g_assert_cmpmem(copy, sizeof(copy), old, sizeof(old));
+    tear_down(&s);
+}
+
+/* G2: nor for the sweep's read of the same place. */
+static void coroutine_fn test_a_write_passes_a_read_of_the_sweep_at_the_same_place(void)
+{
+    Scene s = set_up();
+    uint8_t old[8192], copy[8192];
+    BlockJob *job;
+
+    test_ram_peek(s.source, 64 * KiB, old, sizeof(old));
+    test_ram_set_delay(s.source, TEST_RAM_READ, INT64_C(1000) * SCALE_MS);
+    job = story_co_start_backup(&s.args);
+    qemu_co_sleep_ns(SCALE_MS);
+    test_ram_set_delay(s.source, TEST_RAM_READ, 0);
+    block_test_co_fill(s.user, 64 * KiB + 4096, 4096, 'n');
+    g_assert_cmpint(test_ram_counts(s.target)->writes, ==, 0);
+    g_assert_cmpint(story_co_wait(job), ==, 0);
+    test_ram_peek(s.target, 64 * KiB, copy, sizeof(copy));
+    g_assert_cmpmem(copy, sizeof(copy), old, sizeof(old));
+    tear_down(&s);
+}
+
+/* Only what is overwritten is read early: one unit for one unit. */
+static void coroutine_fn test_a_write_of_a_unit_costs_a_read_of_a_unit(void)
+{
+    Scene s = set_up();
+    BlockJob *job;
+
+    test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
+    job = story_co_start_backup(&s.args);
+    test_ram_co_wait_held(s.target, 1);
+    test_ram_reset_counts(s.source);
+    block_test_co_fill(s.user, DISK_BYTES - 8192, 4096, 'n');
+    block_test_co_fill(s.user, DISK_BYTES - 8192, 4096, 'm'); /* captured already */
+    g_assert_cmpuint(test_ram_counts(s.source)->reads, ==, 1);
+    g_assert_cmpuint(test_ram_counts(s.source)->bytes_read, ==, 4096);
+    test_ram_release(s.target);
+    g_assert_cmpint(story_co_wait(job), ==, 0);
+    tear_down(&s);
+}
+
+/* B12 */
+static void coroutine_fn test_a_discard_of_what_is_not_captured_is_dropped(void)
+{
+    Scene s = set_up();
+    BlockJob *job;
+
+    test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
+    job = story_co_start_backup(&s.args);
+    test_ram_co_wait_held(s.target, 1);
+    test_ram_reset_counts(s.source);
+    g_assert_cmpint(bdrv_co_pdiscard(s.user, DISK_BYTES / 2, DISK_BYTES / 4), ==, 0);
+    g_assert_cmpuint(test_ram_counts(s.source)->discards, ==, 0);
+    g_assert_cmpuint(test_ram_counts(s.source)->reads, ==, 0);
+    block_test_co_fill(s.user, DISK_BYTES - 64 * KiB, 64 * KiB, 'n');
+    g_assert_cmpint(bdrv_co_pdiscard(s.user, DISK_BYTES - 64 * KiB, 64 * KiB), ==, 0);
+    g_assert_cmpuint(test_ram_counts(s.source)->discards, ==, 1);
     test_ram_release(s.target);
     g_assert_cmpint(story_co_wait(job), ==, 0);
     tear_down(&s);
@@ -112,9 +169,14 @@ static void add_tests(void)
                    test_a_write_passes_a_sweep_that_is_stuck);
     block_test_add("/backup/guest-first/the sweep keeps less in flight while the guest writes",
                    test_the_sweep_keeps_less_in_flight_while_the_guest_writes);
-    block_test_add(
-        "/backup/guest-first/a write waits for a piece of the sweep that has its clusters",
-        test_a_write_waits_for_a_piece_of_the_sweep_that_has_its_clusters);
+    block_test_add("/backup/guest-first/a write passes a piece of the sweep that has its clusters",
+                   test_a_write_passes_a_piece_of_the_sweep_that_has_its_clusters);
+    block_test_add("/backup/guest-first/a write passes a read of the sweep at the same place",
+                   test_a_write_passes_a_read_of_the_sweep_at_the_same_place);
+    block_test_add("/backup/guest-first/a write of a unit costs a read of a unit",
+                   test_a_write_of_a_unit_costs_a_read_of_a_unit);
+    block_test_add("/backup/guest-first/a discard of what is not captured is dropped",
+                   test_a_discard_of_what_is_not_captured_is_dropped);
 }
 
 int main(int argc, char **argv)

@@ -105,39 +105,11 @@ static void test_refused(void)
     }
 }
 
-static void test_share(void)
-{
-    g_assert_cmpint(backup_scratch_share(10 * GiB, 4 * GiB), ==, 3 * GiB);
-    g_assert_cmpint(backup_scratch_share(100 * GiB, 50 * GiB), ==, 50 * GiB - 100 * GiB / 100 * 5);
-    g_assert_cmpint(backup_scratch_share(10 * GiB, 1 * GiB), ==, 0);
-    g_assert_cmpint(backup_scratch_share(10 * GiB, 0), ==, 0);
-    g_assert_cmpint(backup_scratch_share(INT64_MAX, INT64_MAX), >, INT64_MAX / 100 * 94);
-}
-
-static void test_limit(void)
-{
-    g_autoptr(Error) err = NULL;
-    int64_t bytes = 0;
-
-    g_assert_cmpint(backup_scratch_limit("/nowhere/at/all", 123, &bytes, &error_abort), ==, 0);
-    g_assert_cmpint(bytes, ==, 123);
-    g_assert_cmpint(backup_scratch_limit("/", -1, &bytes, &error_abort), ==, 0);
-    g_assert_cmpint(bytes, >=, 0);
-    bytes = 17;
-    g_assert_cmpint(backup_scratch_limit("/nowhere/at/all", -1, &bytes, &err), ==, -ENOENT);
-    g_assert_cmpstr(error_get_pretty(err), ==,
-                    "Cannot tell the free space of the scratch folder '/nowhere/at/all': "
-                    "No such file or directory");
-    g_assert_cmpint(bytes, ==, 17);
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/backup/options/nothing said is the defaults", test_defaults);
     g_test_add_func("/backup/options/what is given is taken", test_what_is_given);
     g_test_add_func("/backup/options/what is wrong or has no effect is refused", test_refused);
-    g_test_add_func("/backup/options/a scratch leaves a reserve free", test_share);
-    g_test_add_func("/backup/options/a limit is the user's or the folder's", test_limit);
     return g_test_run();
 }

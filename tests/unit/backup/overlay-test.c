@@ -207,10 +207,10 @@ static void coroutine_fn test_a_reader_that_holds_a_request_sees_only_old_conten
 }
 
 /*
- * What the request is for: the reader has found the cluster missing from the target and is about to
- * read the source, when a guest's write copies and overwrites it.
+ * What the guard is for (B11): the reader has found the cluster missing from the target and is about to
+ * read the source, when a guest's write comes.
  */
-static void coroutine_fn test_without_a_request_a_reader_sees_new_data(void)
+static void coroutine_fn test_a_plain_reader_sees_old_data_too(void)
 {
     Held h = hold_begin();
     BlockTestRequest *read, *write;
@@ -219,12 +219,32 @@ static void coroutine_fn test_without_a_request_a_reader_sees_new_data(void)
     test_ram_set_delay(h.source, TEST_RAM_READ, 1000000);
     read = block_test_co_start(h.reader, BLOCK_TEST_READ, 0, 512, 0);
     block_test_co_settle();
-    test_ram_set_delay(h.source, TEST_RAM_READ, 0); /* the write's copy overtakes the reader */
+    test_ram_set_delay(h.source, TEST_RAM_READ, 0);
     write = block_test_co_start(h.user, BLOCK_TEST_WRITE, 0, 4096, 'n');
-    g_assert_cmpint(block_test_co_join(write), ==, 0);
-    g_assert_false(block_test_done(read));
+    block_test_co_settle();
+    g_assert_false(block_test_done(write));
     g_assert_cmpint(block_test_co_join_read(read, &byte, 1), ==, 0);
-    g_assert_cmpint(byte, ==, 'n');
+    g_assert_cmpint(byte, ==, 'o');
+    g_assert_cmpint(block_test_co_join(write), ==, 0);
+    block_test_co_expect(h.reader, 0, 4096, 'o');
+    hold_end(&h);
+}
+
+/* B9, B11: captured, and the target takes its time: the reader waits for it, the writer does not. */
+static void coroutine_fn test_a_reader_waits_for_what_is_on_its_way(void)
+{
+    Held h = hold_begin();
+    BlockTestRequest *read;
+    uint8_t byte;
+
+    test_ram_hold(h.source, TEST_RAM_READ, 4096, 4096); /* the store's read of the rest */
+    block_test_co_fill(h.user, 0, 4096, 'n');
+    read = block_test_co_start(h.reader, BLOCK_TEST_READ, 0, 512, 0);
+    block_test_co_settle();
+    g_assert_false(block_test_done(read));
+    test_ram_release(h.source);
+    g_assert_cmpint(block_test_co_join_read(read, &byte, 1), ==, 0);
+    g_assert_cmpint(byte, ==, 'o');
     hold_end(&h);
 }
 
@@ -257,6 +277,7 @@ static void coroutine_fn test_progress_stays_within_bounds_after_a_checkpoint(vo
 
     for (int i = 0; i < 3; i++) {
         block_test_co_fill(h.user, 0, DISK_BYTES, 'n');
+        backup_wait_for_overlapping_requests(h.job, 0, DISK_BYTES / BDRV_SECTOR_SIZE);
         info = job_query(&h.job->job);
         g_assert_cmpint(info->current_progress, ==, (i + 1) * DISK_BYTES);
         g_assert_cmpint(info->total_progress, ==, (i + 1) * DISK_BYTES);
@@ -296,8 +317,10 @@ static void add_tests(void)
                    test_none_shows_one_instant_to_a_reader_with_requests);
     block_test_add("/backup/overlay/a reader that holds a request sees only old contents",
                    test_a_reader_that_holds_a_request_sees_only_old_contents);
-    block_test_add("/backup/overlay/without a request a reader sees new data",
-                   test_without_a_request_a_reader_sees_new_data);
+    block_test_add("/backup/overlay/a plain reader sees old data too",
+                   test_a_plain_reader_sees_old_data_too);
+    block_test_add("/backup/overlay/a reader waits for what is on its way",
+                   test_a_reader_waits_for_what_is_on_its_way);
     block_test_add("/backup/overlay/a checkpoint forgets what was copied",
                    test_a_checkpoint_forgets_what_was_copied);
     block_test_add("/backup/overlay/progress stays within bounds after a checkpoint",
