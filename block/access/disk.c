@@ -292,6 +292,9 @@ static int coroutine_fn open_scratch(AccessDisk *disk, const BackupAccessArgs *a
         *ret_bytes = MAX(args->scratch_bytes, 0);
         bdrv_ref(given);
         disk->scratch = given;
+    } else if (args->scratch_bytes == 0) {
+        *ret_bytes = 0;
+        return 0;
     } else {
         r = scratch_limit(folder, args->scratch_bytes, ret_bytes, errp);
         if (r < 0) {

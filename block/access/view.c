@@ -206,9 +206,9 @@ static void view_child_perm(BlockDriverState *bs, BdrvChild *c, BdrvChildRole ro
                             uint64_t shared, uint64_t *nperm, uint64_t *nshared)
 {
     if (role & BDRV_CHILD_COW) {
-        /* Whether anybody reads the view or not: captures read the source. */
+        /* Whether anybody reads the view or not: captures read the source.  Its size the access itself keeps. */
         *nperm = BLK_PERM_CONSISTENT_READ;
-        *nshared = BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE;
+        *nshared = BLK_PERM_ALL;
     } else {
         *nperm = BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE;
         *nshared = 0;
