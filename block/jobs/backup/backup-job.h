@@ -3,11 +3,14 @@
 #ifndef BLOCK_JOBS_BACKUP_BACKUP_JOB_H
 #define BLOCK_JOBS_BACKUP_BACKUP_JOB_H
 
+#include "aio/timer.h"
 #include "block/block_backup.h"
 #include "block/copy/copy.h"
 #include "block/copy/stage.h"
 #include "block/jobs/backup.h"
 #include "block/jobs/backup/options.h"
+#include "block/jobs/backup/pace.h"
+#include "block/jobs/backup/report.h"
 #include "util/hbitmap.h"
 #include "util/histogram.h"
 #include "util/osdep.h"
@@ -30,17 +33,6 @@
 
 /* Pieces for which there are buffers, whatever max-workers says: 256 MiB of memory at the most. */
 #define BACKUP_SWEEP_CHUNKS_MAX 256
-
-/*
- * The same while the guest writes: one small piece.  A write of the guest then finds at most one request
- * of the sweep in front of it (measured: half of that again costs the backup a third of its speed and
- * gains the guest nothing, twice as much trebles its slowest writes).
- */
-#define BACKUP_SWEEP_BUSY_BYTES (256 * KiB)
-#define BACKUP_CHUNK_BUSY_BYTES (256 * KiB)
-
-/* For so long after a write the guest counts as busy, whether the write had anything copied or not. */
-#define BACKUP_BUSY_NS (20 * SCALE_MS)
 
 /*
  * Storers: staged clusters on their way to the target besides the sweep.  While guests are busy one keeps
@@ -85,7 +77,7 @@ typedef struct BackupBlockJob {
     int64_t cluster_size;
     int max_workers;
     int64_t max_chunk;
-    int64_t sweep_bytes; /* bound of sweep_in_flight_bytes */
+    int64_t sweep_bytes; /* of the sweep in flight while no guest is busy */
     int64_t cow_timeout_ns;
     BlockCopy copy;
 
@@ -102,7 +94,9 @@ typedef struct BackupBlockJob {
     CowRequestList stores;        /* of StoreOp */
     Stage *stage;
     CopyPool *store_pool, *sweep_pool;
-    int64_t last_write_ns;
+    BackupPace pace;
+    BdrvLatencyObserver latency; /* of guests' requests */
+    BackupStagingAlarm alarm;
     int cow_ret; /* first failure that lost old data: the instant is lost */
     CowFault cow_fault;
     bool target_flushed; /* bitmap-mode always: what is done is stable (I1) */
@@ -123,14 +117,13 @@ typedef struct BackupBlockJob {
     bool sweep_rests;  /* paused, or asleep to keep its speed */
 
     /* Written in the job's AioContext, read anywhere. */
-    Histogram guest_wait;              /* of guests' writes, for us */
-    int64_t swept_bytes, stored_bytes; /* atomic: written to the target by either */
+    Histogram guest_wait; /* of guests' writes, for us */
+    BackupRate store_rate;
 
     /* The sweep, job's coroutine. */
     int sweep_in_flight;
-    int sweep_parked; /* of these, waiting, with nothing in flight */
-    bool settling;    /* a piece of zeros is on its way */
-    int64_t sweep_in_flight_bytes;
+    int sweep_parked;   /* of these, waiting, with nothing in flight */
+    bool settling;      /* a piece of zeros is on its way */
     CoQueue sweep_wait; /* the planner, until a piece ends or the backup breaks */
     int sweep_ret;      /* first failure since last looked at */
     bool sweep_error_is_read;
@@ -197,7 +190,10 @@ bool store_drained_poll(BlockJob *job);
 int coroutine_fn backup_sweep(BackupBlockJob *job);
 /* sync=none: what guests overwrite, until it is cancelled.  Return: as backup_sweep(). */
 int coroutine_fn backup_wait_for_cancel(BackupBlockJob *job);
-bool sweep_guest_is_busy(const BackupBlockJob *job);
+static inline int64_t backup_now(void)
+{
+    return qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+}
 
 /* bitmap.c */
 int backup_bitmap_check(const BackupJobArgs *args, Error **errp);

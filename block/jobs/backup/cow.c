@@ -243,11 +243,11 @@ static int coroutine_fn before_write_notify(NotifierWithReturn *notifier, void *
     if (may_be_dropped(job, req, bytes)) {
         return BDRV_NOTIFY_DROP;
     }
-    start_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
-    job->last_write_ns = start_ns;
+    start_ns = backup_now();
+    backup_pace_guest_begin(&job->pace, start_ns);
     qemu_co_rwlock_rdlock(&job->flush_rwlock);
     capture(job, req->offset, bytes);
-    histogram_add(&job->guest_wait, qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - start_ns);
+    histogram_add(&job->guest_wait, backup_now() - start_ns);
     qemu_co_rwlock_unlock(&job->flush_rwlock);
     return 0;
 }
@@ -283,6 +283,16 @@ static BdrvReadToken *coroutine_fn guarded_read_begin(BdrvReadGuard *guard, int6
     return &read->token;
 }
 
+static void guest_request_done(BdrvLatencyObserver *obs, BdrvTrackedRequestType type, int64_t bytes,
+                               int64_t ns)
+{
+    BackupBlockJob *job = container_of(obs, BackupBlockJob, latency);
+
+    if (type == BDRV_TRACKED_READ || type == BDRV_TRACKED_WRITE) {
+        backup_pace_guest_done(&job->pace, ns, backup_now());
+    }
+}
+
 void cow_init(BackupBlockJob *job)
 {
     QLIST_INIT(&job->inflight_reqs);
@@ -295,13 +305,14 @@ void cow_init(BackupBlockJob *job)
     qemu_co_queue_init(&job->policy_queue);
     job->before_write.notify = before_write_notify;
     job->read_guard.begin = guarded_read_begin;
-    job->last_write_ns = INT64_MIN / 2;
+    job->latency.done = guest_request_done;
 }
 
 /* B1: the caller has quiesced the source. */
 void cow_add_notifier(BackupBlockJob *job)
 {
     bdrv_add_before_write_notifier(job->source->bs, &job->before_write);
+    bdrv_add_latency_observer(job->source->bs, &job->latency);
     job->notifier_added = true;
     if (job->sync_mode == MIRROR_SYNC_MODE_NONE) {
         bdrv_set_read_guard(job->target->bs, &job->read_guard); /* B11 */
@@ -322,6 +333,7 @@ void coroutine_fn cow_end(BackupBlockJob *job)
         qemu_co_queue_wait(&reader->wait_queue, NULL);
     }
     notifier_with_return_remove(&job->before_write);
+    bdrv_remove_latency_observer(&job->latency);
     job->notifier_added = false;
     qemu_co_rwlock_wrlock(&job->flush_rwlock);
     qemu_co_rwlock_unlock(&job->flush_rwlock);

@@ -128,7 +128,18 @@ static void backup_free(Job *j)
     }
 }
 
+static void backup_query(BlockJob *bjob, BlockJobInfo *info)
+{
+    BackupBlockJob *job = backup_job_of(bjob);
+    StageStats stats;
+
+    stage_stats(job->stage, &stats);
+    backup_report_query(&stats, &job->guest_wait, &job->store_rate, backup_now(), &info->u.backup);
+    backup_pace_query(&job->pace, backup_now(), &info->u.backup);
+}
+
 static const BlockJobDriver backup_job_driver = {
+    .query = backup_query,
     .drained_changed = cow_drained_changed,
     .drained_poll = store_drained_poll,
     .job_driver =
@@ -354,6 +365,12 @@ static void fill_in(BackupBlockJob *job, const BackupJobArgs *args)
         .cluster_bytes = job->cluster_size,
         .length = job->len,
     };
+    backup_pace_init(&job->pace,
+                     &(BackupPaceConfig){.cluster_bytes = job->cluster_size,
+                                         .piece_bytes = job->max_chunk,
+                                         .idle_bytes = job->sweep_bytes,
+                                         .target_ns = args->latency_target_us * SCALE_US},
+                     backup_now());
     store_init(job, args->staging.ram_bytes ? args->staging.ram_bytes : BACKUP_STAGE_RAM_DEFAULT,
                args->staging.scratch_bytes);
 }

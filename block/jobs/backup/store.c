@@ -207,7 +207,9 @@ static int coroutine_fn write_held(BackupBlockJob *job, const StoreOp *op, const
             return ret;
         }
     }
-    __atomic_fetch_add(is_sweep ? &job->swept_bytes : &job->stored_bytes, bytes, __ATOMIC_RELAXED);
+    if (!is_sweep) {
+        backup_rate_add(&job->store_rate, bytes, backup_now());
+    }
     return 0;
 }
 
@@ -405,7 +407,8 @@ static int storers_wanted(const BackupBlockJob *job)
     }
     if (job->store_all || pressed ||
         (job->sweep_rests && stage_ram_percent(job->stage) >= BACKUP_STAGE_PRESSURE)) {
-        return sweep_guest_is_busy(job) && !pressed ? BACKUP_STORERS_BUSY : BACKUP_STORERS;
+        return backup_pace_guest_is_busy(&job->pace, backup_now()) && !pressed ? BACKUP_STORERS_BUSY
+                                                                               : BACKUP_STORERS;
     }
     return 0;
 }
@@ -451,7 +454,13 @@ static bool stage_op_is_over(void *opaque)
 
 static void stage_op_changed(void *opaque)
 {
-    store_kick(opaque);
+    BackupBlockJob *job = opaque;
+    StageStats stats;
+
+    stage_stats(job->stage, &stats);
+    backup_watch_staging(&job->common, &job->alarm, stats.ram_bytes + stats.scratch_bytes,
+                         stats.ram_limit + stats.scratch_limit);
+    store_kick(job);
 }
 
 static void coroutine_fn stage_op_io_begin(void *opaque)

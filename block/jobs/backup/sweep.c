@@ -37,28 +37,11 @@ static bool stop_wanted(BackupBlockJob *job)
     return job_is_cancelled(&job->common.job) || job->cow_ret < 0;
 }
 
-bool sweep_guest_is_busy(const BackupBlockJob *job)
-{
-    return qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - job->last_write_ns < BACKUP_BUSY_NS;
-}
-
-/* As many clusters as a piece may have now. */
-static int64_t piece_clusters(BackupBlockJob *job)
-{
-    int64_t bytes =
-        sweep_guest_is_busy(job) ? MIN(job->max_chunk, BACKUP_CHUNK_BUSY_BYTES) : job->max_chunk;
-
-    return MAX(bytes / job->cluster_size, 1);
-}
-
-/* B6 */
+/* B6, and no more of them than was said. */
 static bool is_full(BackupBlockJob *job)
 {
-    int64_t bound = sweep_guest_is_busy(job) ? MIN(job->sweep_bytes, BACKUP_SWEEP_BUSY_BYTES)
-                                             : job->sweep_bytes;
-
     return job->settling || job->sweep_in_flight >= job->max_workers ||
-           job->sweep_in_flight_bytes >= bound;
+           backup_pace_is_full(&job->pace, backup_now());
 }
 
 static void coroutine_fn wait_for_idle(BackupBlockJob *job)
@@ -209,7 +192,7 @@ static void piece_done(SweepPiece *piece, int ret, bool error_is_read)
         job->retry_offset = MIN(job->retry_offset, piece->offset);
     }
     job->sweep_in_flight--;
-    job->sweep_in_flight_bytes -= piece->paced;
+    backup_pace_sweep_done(&job->pace, piece->paced, backup_now());
     g_free(piece);
     qemu_co_queue_restart_all(&job->sweep_wait);
 }
@@ -252,7 +235,7 @@ static int64_t start_piece(BackupBlockJob *job, int64_t start, int64_t end, Swee
     piece->paced = kind == SWEEP_DATA ? bytes : 0;
     job->settling = kind == SWEEP_ZERO;
     job->sweep_in_flight++;
-    job->sweep_in_flight_bytes += piece->paced;
+    backup_pace_sweep_begin(&job->pace, piece->paced, backup_now());
     bytes = piece->paced;
     aio_co_enter(job->common.job.aio_context,
                  qemu_coroutine_create(kind == SWEEP_DATA ? data_entry : zero_entry, piece));
@@ -288,7 +271,8 @@ static int64_t coroutine_fn sweep_step(BackupBlockJob *job)
         settle_not_ours(job, start, kind_end);
         break;
     case SWEEP_DATA:
-        kind_end = MIN(kind_end, start + piece_clusters(job));
+        kind_end = MIN(kind_end, start + backup_pace_piece_bytes(&job->pace, backup_now()) /
+                                             job->cluster_size);
         paced = start_piece(job, start, kind_end, SWEEP_DATA);
         break;
     }
@@ -327,11 +311,18 @@ static int coroutine_fn wait_for_turn(BackupBlockJob *job, int64_t delay_ns)
 {
     Job *j = &job->common.job;
 
+    int64_t pace_ns;
+
     if (delay_ns > 0) {
         wait_for_idle(job);
         rest(job, true);
         job_sleep_ns(j, delay_ns);
         rest(job, false);
+    }
+    while (!stop_wanted(job) && job->sweep_ret == 0 &&
+           (pace_ns = backup_pace_delay_ns(&job->pace, backup_now())) > 0) {
+        wait_for_idle(job);
+        job_sleep_ns(j, pace_ns);
     }
     while (is_full(job) && !stop_wanted(job) && job->sweep_ret == 0 && !job_should_pause(j)) {
         qemu_co_queue_wait(&job->sweep_wait, NULL);
