@@ -425,6 +425,7 @@ int coroutine_fn nbd_co_connect(NbdState *s, NbdConn **ret_conn, NbdInfo *ret_in
     }
     conn = g_new0(NbdConn, 1);
     *conn = (NbdConn){.nbd = nbd, .poll_fd = poll_fd, .refs = 1, .s = s};
+    QTAILQ_INIT(&conn->ops);
     *ret_conn = conn;
     return 0;
 }

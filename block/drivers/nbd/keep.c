@@ -8,12 +8,17 @@
  *
  *        all well --(last connection lost)--> HOLDING --(deadline: N3, N6)--> FAILING
  *            ^                                   |                               |
- *            +-------------(connected)-----------+-------------------------------+
+ *            +--------(a new one answers)--------+-------------------------------+
  *
- *   state     n_conns   holding    requests
- *   all well  > 0       true       go out
- *   HOLDING   0         true       wait in `changed`
- *   FAILING   0         false      -EIO
+ *   state     outage_ns  holding    requests, while there is no connection
+ *   all well  0          true       there is one
+ *   HOLDING   since      true       wait in `changed`
+ *   FAILING   since      false      -EIO
+ *
+ * N9  An outage is one, however many connections are lost in it, and whatever comes and goes before
+ *     one of them has been of use: it ends with the first answer to a request, or, where no request
+ *     waits, with a connection.  Each transition of the picture is one event NBD_CONNECTION; nodes
+ *     that are closed say no more.
  *
  * Both run in the main thread because it is always there: the node's home may move while they sleep.
  * A new connection is handed over through s->conns, under s->lock, with nobody polling its socket (N2).
@@ -21,6 +26,7 @@
 #include <errno.h>
 #include <sys/eventfd.h>
 #include "block/drivers/nbd/nbd-int.h"
+#include "qapi/qapi-events-block-options.h"
 #include "trace-nbd-driver.h"
 
 /* s->lock held. */
@@ -36,6 +42,58 @@ static void coroutine_fn end_task(NbdState *s)
     s->tasks--;
     qemu_co_queue_restart_all(&s->ended);
     qemu_co_mutex_unlock(&s->lock);
+}
+
+/* N9 */
+typedef struct News {
+    char *node_name, *server;
+    NbdConnectionState state;
+    int64_t outage_ns;
+} News;
+
+static void send_news(void *opaque)
+{
+    News *n = opaque;
+
+    qapi_event_send_nbd_connection(n->node_name, n->server, n->state, n->outage_ns / SCALE_MS);
+    g_free(n->node_name);
+    g_free(n->server);
+    g_free(n);
+}
+
+/* s->lock held.  By way of the main thread, whoever tells it: so they keep their order. */
+static void tell(NbdState *s, NbdConnectionState state)
+{
+    News *n = g_new(News, 1);
+
+    *n = (News){.node_name = g_strdup(bdrv_get_node_name(s->bs)),
+                .server = g_strdup(s->peer),
+                .state = state,
+                .outage_ns = nbd_now() - s->outage_ns};
+    trace_nbd_driver_outage(s->peer, NbdConnectionState_str(state), n->outage_ns);
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), send_news, n);
+}
+
+/* s->lock held. */
+static void set_outage(NbdState *s, int64_t since_ns)
+{
+    __atomic_store_n(&s->outage_ns, since_ns, __ATOMIC_SEQ_CST);
+}
+
+/* s->lock held.  HOLDING -> FAILING */
+static void give_up(NbdState *s)
+{
+    s->holding = false;
+    tell(s, NBD_CONNECTION_STATE_GIVEN_UP);
+    qemu_co_queue_restart_all(&s->changed);
+}
+
+/* s->lock held.  HOLDING, FAILING -> all well */
+static void end_outage(NbdState *s)
+{
+    tell(s, NBD_CONNECTION_STATE_RESTORED);
+    set_outage(s, 0);
+    s->holding = true;
 }
 
 /* N3, N6: until when requests are held. */
@@ -64,9 +122,7 @@ static void coroutine_fn watch_entry(void *opaque)
         int64_t left = hold_deadline(s) - nbd_now();
 
         if (left <= 0) {
-            s->holding = false;
-            trace_nbd_driver_gave_up(s->peer, nbd_now() - s->outage_ns);
-            qemu_co_queue_restart_all(&s->changed);
+            give_up(s);
             break;
         }
         qemu_co_mutex_unlock(&s->lock);
@@ -105,11 +161,9 @@ static void adopt(NbdState *s, NbdConn *conn)
     conn->serial = s->next_serial++;
     conn->listed = true;
     s->conns[s->n_conns++] = conn;
-    s->holding = true;
     s->connected_ns = nbd_now();
-    if (s->n_conns == 1 && s->outage_ns) {
-        trace_nbd_driver_back(s->peer, s->connected_ns - s->outage_ns);
-        s->outage_ns = 0;
+    if (s->outage_ns && qemu_co_queue_empty(&s->changed)) {
+        end_outage(s); /* N9 */
     }
     qemu_co_queue_restart_all(&s->changed);
     qemu_co_sleep_wake(&s->watch_sleep);
@@ -192,6 +246,22 @@ void nbd_start_connecting(NbdState *s)
     }
 }
 
+/* s->lock held; also when there is one already (N9). */
+static void begin_outage(NbdState *s)
+{
+    if (!s->outage_ns) {
+        set_outage(s, nbd_now());
+        tell(s, NBD_CONNECTION_STATE_LOST);
+        if (s->reconnect_ns == 0) {
+            give_up(s);
+        }
+    }
+    if (s->holding && !s->watching && !s->closing) {
+        s->watching = true;
+        start_task(s, watch_entry);
+    }
+}
+
 void nbd_conn_lost(NbdState *s, NbdConn *conn)
 {
     unsigned i = 0;
@@ -209,15 +279,16 @@ void nbd_conn_lost(NbdState *s, NbdConn *conn)
         s->flush_lost = true; /* N4 */
     }
     if (s->n_conns == 0) {
-        s->outage_ns = nbd_now();
-        s->holding = s->reconnect_ns > 0;
-        trace_nbd_driver_lost(s->peer);
-        if (s->holding && !s->watching) {
-            s->watching = true;
-            start_task(s, watch_entry);
-        }
+        begin_outage(s);
     }
     nbd_start_connecting(s);
+}
+
+void nbd_conn_answered(NbdState *s, NbdConn *conn)
+{
+    if (conn->listed && s->outage_ns) {
+        end_outage(s);
+    }
 }
 
 void coroutine_fn nbd_co_stop_tasks(NbdState *s)

@@ -9,6 +9,7 @@
 #include "coro/sleep.h"
 #include "qapi/qapi-types-sockets.h"
 #include "util/osdep.h"
+#include "util/queue.h"
 
 /*
  * Most connections of one node, and how many there are when nobody says.
@@ -27,10 +28,14 @@
 #define NBD_DELAY_MAX               86400
 
 /*
- * Data under way to and from one server: 1 Gbit/s over 130 ms, 10 Gbit/s over 13 ms.  A request that is
- * larger goes alone.  Bounds memory here and what a slow link must carry before a cancel is felt.
+ * Most data under way to and from one server, where its link carries as much (window.c): 1 Gbit/s over
+ * 130 ms, 10 Gbit/s over 13 ms.  A request that is larger goes alone.
  */
 #define NBD_IN_FLIGHT_BYTES (16 * MiB)
+/* As much may be under way on any link: sixteen requests of 64 KiB keep the disks of a server busy. */
+#define NBD_WINDOW_MIN      (1 * MiB)
+/* How long it is believed what a round trip takes: two of them in such a time are no loss. */
+#define NBD_WINDOW_ALONE_NS (30 * NANOSECONDS_PER_SECOND)
 /* What every server must take that names no limit of its own (the protocol's words on block sizes). */
 #define NBD_TRANSFER_MAX    (32 * MiB)
 /* The protocol's longest string. */
@@ -56,6 +61,7 @@ typedef struct NbdTimes {
     int64_t silence;     /* requests wait and nothing comes or goes: N5 */
     int64_t hurry;       /* the same, when somebody waits for the end: N6 */
     int64_t hurry_max;   /* the same for one that does come and go, byte by byte */
+    int64_t cancel;      /* for requests that nobody wants any more: N6 */
     int64_t backoff_min; /* after the first attempt that failed; doubles */
     int64_t backoff_max;
     int64_t zero_extent; /* a kept "this is zero" is believed: N8 */
@@ -72,6 +78,18 @@ typedef struct NbdInfo {
 } NbdInfo;
 
 typedef struct NbdState NbdState;
+typedef struct NbdOp NbdOp;
+
+/* window.c.  Zero at first. */
+typedef struct NbdWindow {
+    int64_t trip_ns;     /* 0: not known */
+    int64_t alone_ns;    /* when a request last went alone */
+    unsigned alone_left; /* so many have to: W1 */
+    int64_t rate[2];     /* the best of this turn and of the last: W2 */
+    int64_t turn_ns;
+    int64_t epoch_ns, epoch_bytes, answered_ns; /* the rate that is being measured */
+    bool full;                                  /* a request has waited meanwhile */
+} NbdWindow;
 
 /* One connection.  Made in the main thread, then of the home AioContext. */
 typedef struct NbdConn {
@@ -81,10 +99,13 @@ typedef struct NbdConn {
     unsigned refs; /* the list's, each request's, the pump's */
 
     /* Home AioContext. */
+    QTAILQ_HEAD(, NbdOp) ops; /* in flight, the oldest first */
     unsigned in_flight;
     int64_t in_flight_bytes;
-    bool listed;    /* in s->conns; under s->lock too */
-    bool timed_out; /* N5 */
+    bool listed;          /* in s->conns; under s->lock too */
+    bool timed_out;       /* N5, N6 */
+    bool cut;             /* N6: timed out because of a cancel */
+    int64_t cancelled_ns; /* since when the oldest is not wanted; 0: it is */
     bool pumping;
     unsigned polled; /* events that the pump waits for just now */
     int64_t busy_ns, progress_ns;
@@ -124,8 +145,9 @@ struct NbdState {
     bool closing;
     bool holding; /* without a connection requests wait; else they fail */
     bool connecting, watching;
-    unsigned tasks; /* coroutines in the main thread that use this */
-    int64_t outage_ns, connected_ns, backoff_ns;
+    unsigned tasks;    /* coroutines in the main thread that use this */
+    int64_t outage_ns; /* since when: keep.c; 0: all well.  Atomic too */
+    int64_t connected_ns, backoff_ns;
     int64_t next_serial;
 
     /* Main thread. */
@@ -138,6 +160,7 @@ struct NbdState {
     /* Home AioContext. */
     CoMutex gate; /* requests go through here in order, the first waits in `room` */
     CoQueue room;
+    NbdWindow window;
     int64_t in_flight_bytes;
     uint64_t loose_gen, flushed_gen; /* raised by a write without FUA; what a flush has covered */
     bool flush_lost;                 /* N4 */
@@ -156,7 +179,7 @@ typedef enum NbdCommand {
 } NbdCommand;
 
 /* A request, until it has succeeded or is given up. */
-typedef struct NbdOp {
+struct NbdOp {
     NbdCommand command;
     int64_t offset, bytes;
     void *buf;           /* read and write; stays in use until the end */
@@ -165,11 +188,13 @@ typedef struct NbdOp {
 
     /* request.c; from conn on: of the try under way. */
     int64_t start_ns;
+    bool alone; /* nothing was under way when it came through the gate */
     NbdConn *conn;
+    QTAILQ_ENTRY(NbdOp) next;
     Coroutine *waiter;
     bool done;
     int error; /* positive errno */
-} NbdOp;
+};
 
 static inline int64_t nbd_now(void)
 {
@@ -191,6 +216,8 @@ void nbd_conn_unref(NbdConn *conn);
 /* keep.c: s->lock held */
 /* @conn is lost: off the list, and the main thread brings another.  Once a connection. */
 void nbd_conn_lost(NbdState *s, NbdConn *conn);
+/* A request was answered on @conn: if it is one of those we have, the outage is over. */
+void nbd_conn_answered(NbdState *s, NbdConn *conn);
 /* Bring the connections up to s->wanted in the background. */
 void nbd_start_connecting(NbdState *s);
 /* 0, or -ESTALE: is it still the export that was opened? */
@@ -199,6 +226,16 @@ int nbd_check_same(const NbdInfo *a, const NbdInfo *b, Error **errp);
 void coroutine_fn nbd_co_stop_tasks(NbdState *s);
 /* Main thread; somebody waits for the end of requests: deadlines have moved. */
 void nbd_hurry(NbdState *s);
+
+/* window.c: home AioContext */
+/* How much may be under way just now. */
+int64_t nbd_window_bytes(const NbdWindow *w);
+/* May a request of @bytes join the @in_flight ones?  If not: ask again when one of them has ended. */
+bool nbd_window_has_room(NbdWindow *w, int64_t now, int64_t in_flight, int64_t bytes);
+/* It does, and @in_flight were before it. */
+void nbd_window_sent(NbdWindow *w, int64_t now, int64_t in_flight);
+/* It was answered after @trip_ns; @alone: nothing was before it.  True: there is a new rate. */
+bool nbd_window_answered(NbdWindow *w, int64_t now, int64_t bytes, bool alone, int64_t trip_ns);
 
 /* request.c: home AioContext.  0 or negative errno; @op is the caller's again at return. */
 int coroutine_fn nbd_co_request(NbdState *s, NbdOp *op);

@@ -16,7 +16,8 @@
  *                          something is in     v   v   v         sockets connected
  *                          flight            the server
  *
- * N1  What is in flight is bounded by NBD_IN_FLIGHT_BYTES, whatever the clients and the server do.
+ * N1  What is in flight is as much as the link carries (window.c), and bounded by NBD_IN_FLIGHT_BYTES
+ *     whatever the clients and the server do.
  * N2  A socket is polled only while its connection has requests in flight, or shakes hands.  An idle
  *     connection belongs to no AioContext: a quiesced node moves its home without touching any, and
  *     is closed in the main thread.  We poll a duplicate of libnbd's descriptor, for libnbd closes
@@ -32,11 +33,15 @@
  * N5  A server that neither takes nor gives a byte for nbd_times.silence while requests wait is given
  *     up: the connection is shut, its requests fail with -ETIMEDOUT.  They do not go out again: the
  *     server may wake up and do them still, after newer ones to the same place.
- * N6  Who waits for the end of requests (a quiesce, a cancelled job) waits nbd_times.hurry for a silent
- *     server, as long for one that is away, and nbd_times.hurry_max for one that answers so slowly that
- *     it can only be malice.  So nothing hangs on a dead server (H6).
+ * N6  Who waits for the end of requests (a quiesce) waits nbd_times.hurry for a silent server, as long
+ *     for one that is away, and nbd_times.hurry_max for one that answers so slowly that it can only be
+ *     malice.  Requests that nobody wants any more (a cancelled job's) end at once if they are not
+ *     under way, else with the server's answer or after nbd_times.cancel, whatever comes and goes: it
+ *     is better to know what the server has done, so it is not cut off at once.  So nothing hangs on
+ *     a dead server (H6).
  * N7  An attempt to connect ends soon when the node is closed (connect.c).
  * N8  Block status: see status.c.
+ * N9  Outages and their events: see keep.c.
  *
  * A server that comes back as another (size, block size, what it can do) is not taken, and the attempts
  * go on.  Nothing that the server says sizes memory but through constants of nbd-int.h (H5).
@@ -58,6 +63,8 @@ NbdTimes nbd_times = {
     .hurry = 10 * NANOSECONDS_PER_SECOND,
     /* NBD_IN_FLIGHT_BYTES over 1 Mbit/s. */
     .hurry_max = 130 * NANOSECONDS_PER_SECOND,
+    /* What is under way is a round trip or two; and who has cancelled does not wait longer gladly. */
+    .cancel = 1 * NANOSECONDS_PER_SECOND,
     /* A server that is restarted is found at once; one that is away costs a packet now and then. */
     .backoff_min = 100 * SCALE_MS,
     .backoff_max = 10 * NANOSECONDS_PER_SECOND,

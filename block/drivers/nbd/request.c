@@ -20,21 +20,33 @@
 #include "trace-nbd-driver.h"
 
 /* How often a silent connection is looked at; the times of N5 and N6 are longer by up to this. */
-#define TICK_NS NANOSECONDS_PER_SECOND
+#define TICK_NS (100 * SCALE_MS)
 
 /* The connection broke under it. */
 #define LOST (-ECONNRESET)
 
-/* N6: since when somebody waits for the end of what is in flight; 0: nobody does. */
-static int64_t hurry_since(NbdState *s, int64_t begun)
+/* Whoever made it does not want it any more. */
+static bool is_cancelled(NbdState *s, const NbdOp *op)
 {
-    int64_t drained = __atomic_load_n(&s->drained_ns, __ATOMIC_SEQ_CST);
-    int64_t cancel = __atomic_load_n(&s->cancel_ns, __ATOMIC_SEQ_CST);
+    return __atomic_load_n(&s->cancel_ns, __ATOMIC_SEQ_CST) >= op->start_ns;
+}
 
-    if (cancel < begun) {
-        return drained;
+/* N6: is the oldest request one that nobody wants, and has been for nbd_times.cancel? */
+static bool is_overdue(NbdConn *conn, int64_t now)
+{
+    const NbdOp *oldest = QTAILQ_FIRST(&conn->ops);
+
+    if (!oldest || !is_cancelled(conn->s, oldest)) {
+        conn->cancelled_ns = 0;
+        return false;
     }
-    return drained ? MIN(drained, cancel) : cancel;
+    conn->cancelled_ns = conn->cancelled_ns ? conn->cancelled_ns : now;
+    return now - conn->cancelled_ns >= nbd_times.cancel;
+}
+
+static void start_tick(NbdConn *conn, int64_t now)
+{
+    timer_mod_ns(conn->tick, now + MIN(TICK_NS, MIN(nbd_times.hurry, nbd_times.cancel)));
 }
 
 /* N5, N6.  The pump waits just now: the socket is the connection's. */
@@ -42,17 +54,18 @@ static void tick(void *opaque)
 {
     NbdConn *conn = opaque;
     int64_t now = nbd_now(), quiet = now - conn->progress_ns;
-    int64_t hurry = hurry_since(conn->s, conn->busy_ns);
+    int64_t drained = __atomic_load_n(&conn->s->drained_ns, __ATOMIC_SEQ_CST);
 
-    if (quiet >= (hurry ? nbd_times.hurry : nbd_times.silence) ||
-        (hurry && now - MAX(hurry, conn->busy_ns) >= nbd_times.hurry_max)) {
+    conn->cut = is_overdue(conn, now);
+    if (conn->cut || quiet >= (drained ? nbd_times.hurry : nbd_times.silence) ||
+        (drained && now - MAX(drained, conn->busy_ns) >= nbd_times.hurry_max)) {
         conn->timed_out = true;
-        trace_nbd_driver_silent(conn->s->peer, quiet, conn->in_flight);
-        shutdown(conn->poll_fd,
-                 SHUT_RDWR); /* the pump finds the end, libnbd fails what is in flight */
+        trace_nbd_driver_silent(conn->s->peer, quiet, conn->in_flight, conn->cut);
+        /* The pump finds the end, libnbd fails what is in flight. */
+        shutdown(conn->poll_fd, SHUT_RDWR);
         return;
     }
-    timer_mod_ns(conn->tick, now + MIN(TICK_NS, nbd_times.hurry));
+    start_tick(conn, now);
 }
 
 static unsigned events_of(NbdConn *conn)
@@ -87,7 +100,7 @@ static void coroutine_fn pump_entry(void *opaque)
 
     conn->tick = aio_timer_new(qemu_get_current_aio_context(), tick, conn);
     conn->busy_ns = conn->progress_ns = nbd_now();
-    timer_mod_ns(conn->tick, conn->busy_ns + MIN(TICK_NS, nbd_times.hurry));
+    start_tick(conn, conn->busy_ns);
     while (conn->in_flight > 0 && !is_broken(conn)) {
         int revents;
 
@@ -122,14 +135,31 @@ static void coroutine_fn ensure_pump(NbdConn *conn)
     }
 }
 
+static void begin_try(NbdOp *op, NbdConn *conn)
+{
+    op->conn = conn;
+    op->done = false;
+    op->waiter = NULL;
+    op->error = 0;
+    conn->in_flight++;
+    conn->in_flight_bytes += op->buf ? op->bytes : 0;
+    QTAILQ_INSERT_TAIL(&conn->ops, op, next);
+}
+
+static void end_try(NbdOp *op)
+{
+    op->conn->in_flight--;
+    op->conn->in_flight_bytes -= op->buf ? op->bytes : 0;
+    QTAILQ_REMOVE(&op->conn->ops, op, next);
+    op->done = true;
+}
+
 /* Called by libnbd, once a command that it took; no function of libnbd may be called here. */
 static int completed(void *opaque, int *error)
 {
     NbdOp *op = opaque;
 
-    op->conn->in_flight--;
-    op->conn->in_flight_bytes -= op->buf ? op->bytes : 0;
-    op->done = true;
+    end_try(op);
     op->error = *error;
     if (op->waiter) {
         aio_co_wake(op->waiter);
@@ -161,21 +191,24 @@ static int64_t issue(NbdOp *op)
     }
 }
 
-/* One try.  0, LOST, -ETIMEDOUT (N5), or the server's error. */
+/* N5, N6: what becomes of a request that was in flight on a connection that timed out? */
+static int timed_out(const NbdOp *op, const NbdConn *conn)
+{
+    if (is_cancelled(conn->s, op)) {
+        return -ECANCELED;
+    }
+    /* One that only asks, and was there by chance when another was cancelled, asks again. */
+    return conn->cut && (op->command == NBD_READ || op->command == NBD_STATUS) ? LOST : -ETIMEDOUT;
+}
+
+/* One try.  0, LOST, -ETIMEDOUT or -ECANCELED (N5, N6), or the server's error. */
 static int coroutine_fn try_once(NbdOp *op, NbdConn *conn)
 {
-    op->conn = conn;
-    op->done = false;
-    op->waiter = NULL;
-    op->error = 0;
-    conn->in_flight++;
-    conn->in_flight_bytes += op->buf ? op->bytes : 0;
+    begin_try(op, conn);
     if (issue(op) < 0 && !op->done) { /* not taken */
         op->error = nbd_get_errno();
         op->error = op->error > 0 ? op->error : EIO;
-        conn->in_flight--;
-        conn->in_flight_bytes -= op->buf ? op->bytes : 0;
-        op->done = true;
+        end_try(op);
     }
     ensure_pump(conn);
     if (!op->done) {
@@ -187,16 +220,10 @@ static int coroutine_fn try_once(NbdOp *op, NbdConn *conn)
         return 0;
     }
     if (conn->timed_out) {
-        return -ETIMEDOUT;
+        return timed_out(op, conn);
     }
     /* A server that is about to end says so to each request. */
     return is_broken(conn) || op->error == ESHUTDOWN ? LOST : -op->error;
-}
-
-/* Whoever made it does not want it any more. */
-static bool is_cancelled(NbdState *s, const NbdOp *op)
-{
-    return __atomic_load_n(&s->cancel_ns, __ATOMIC_SEQ_CST) >= op->start_ns;
 }
 
 /* The connection with the least to do, with a reference; waits while requests are held. */
@@ -223,22 +250,33 @@ static NbdConn *coroutine_fn get_conn(NbdState *s, const NbdOp *op)
     return best;
 }
 
-static void coroutine_fn put_conn(NbdState *s, NbdConn *conn, bool lost)
+/* After a try that ended with @ret. */
+static void coroutine_fn put_conn(NbdState *s, NbdConn *conn, int ret)
 {
-    if (lost) {
+    bool lost = ret == LOST || conn->timed_out;
+
+    if (lost || __atomic_load_n(&s->outage_ns, __ATOMIC_SEQ_CST)) {
         qemu_co_mutex_lock(&s->lock);
-        nbd_conn_lost(s, conn);
+        if (lost) {
+            nbd_conn_lost(s, conn);
+        } else {
+            nbd_conn_answered(s, conn);
+        }
         qemu_co_mutex_unlock(&s->lock);
     }
     nbd_conn_unref(conn);
 }
 
 /* N1.  Who comes first goes first, so that a large request is not passed for ever by small ones. */
-static void coroutine_fn take_room(NbdState *s, int64_t bytes)
+static void coroutine_fn take_room(NbdState *s, NbdOp *op, int64_t bytes)
 {
     qemu_co_mutex_lock(&s->gate);
-    while (s->in_flight_bytes > 0 && s->in_flight_bytes + bytes > NBD_IN_FLIGHT_BYTES) {
+    while (!nbd_window_has_room(&s->window, nbd_now(), s->in_flight_bytes, bytes)) {
         qemu_co_queue_wait(&s->room, NULL);
+    }
+    op->alone = s->in_flight_bytes == 0;
+    if (bytes > 0) {
+        nbd_window_sent(&s->window, nbd_now(), s->in_flight_bytes);
     }
     s->in_flight_bytes += bytes;
     qemu_co_mutex_unlock(&s->gate);
@@ -248,6 +286,18 @@ static void give_room(NbdState *s, int64_t bytes)
 {
     s->in_flight_bytes -= bytes;
     qemu_co_queue_next(&s->room);
+}
+
+/* An answer to the first try, which was sent at @sent_ns. */
+static void measure(NbdState *s, const NbdOp *op, int64_t sent_ns)
+{
+    int64_t now = nbd_now();
+    NbdWindow *w = &s->window;
+
+    if (op->buf && nbd_window_answered(w, now, op->bytes, op->alone, now - sent_ns)) {
+        trace_nbd_driver_window(s->peer, nbd_window_bytes(w), MAX(w->rate[0], w->rate[1]),
+                                w->trip_ns);
+    }
 }
 
 /* N3, N6: may a request that lost its first connection at @since go out again? */
@@ -263,29 +313,36 @@ static bool may_retry(NbdState *s, const NbdOp *op, int64_t since)
 int coroutine_fn nbd_co_request(NbdState *s, NbdOp *op)
 {
     int64_t bytes = op->buf ? op->bytes : 0;
-    int64_t lost_ns = 0;
+    int64_t lost_ns = 0, sent_ns;
     int ret;
 
     op->start_ns = nbd_now();
-    take_room(s, bytes);
+    take_room(s, op, bytes);
     for (;;) {
         NbdConn *conn = get_conn(s, op);
 
-        if (!conn) {
-            ret = -EIO;
+        if (!conn || is_cancelled(s, op)) {
+            ret = is_cancelled(s, op) ? -ECANCELED : -EIO;
+            if (conn) {
+                nbd_conn_unref(conn);
+            }
             break;
         }
+        sent_ns = nbd_now();
         ret = try_once(op, conn);
-        put_conn(s, conn, ret == LOST || ret == -ETIMEDOUT);
+        put_conn(s, conn, ret);
         if (ret != LOST) {
             break;
         }
         lost_ns = lost_ns ? lost_ns : nbd_now();
         if (!may_retry(s, op, lost_ns)) {
-            ret = -EIO;
+            ret = is_cancelled(s, op) ? -ECANCELED : -EIO;
             break;
         }
         trace_nbd_driver_retry(s->peer, op->command, op->offset, op->bytes);
+    }
+    if (ret == 0 && !lost_ns) {
+        measure(s, op, sent_ns);
     }
     give_room(s, bytes);
     return ret;

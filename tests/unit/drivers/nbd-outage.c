@@ -4,10 +4,6 @@
 #include "aio/iothread.h"
 #include "tests/unit/drivers/nbd-story.h"
 
-/* Between two looks at what a thread of the server does; each has a deadline of its own. */
-#define LOOK_NS     (1 * SCALE_MS)
-#define DEADLINE_NS (60 * NANOSECONDS_PER_SECOND)
-
 ToyNbd toy;
 static NbdTimes times_kept;
 
@@ -323,18 +319,78 @@ static void coroutine_fn cancelled_requests_do_not_wait_for_a_dead_server(void)
     silent = block_test_co_start(user, BLOCK_TEST_READ, 0, 512, 0);
     block_test_co_settle();
     bdrv_cancel_in_flight(bs);
-    g_assert_cmpint(block_test_co_join(silent), ==, -ETIMEDOUT);
+    g_assert_cmpint(block_test_co_join(silent), ==, -ECANCELED);
     toy_stop(&toy);
     held = block_test_co_start(user, BLOCK_TEST_READ, 0, 512, 0);
     block_test_co_settle();
     g_assert_false(block_test_done(held));
     bdrv_cancel_in_flight(bs);
-    g_assert_cmpint(block_test_co_join(held), ==, -EIO);
+    g_assert_cmpint(block_test_co_join(held), ==, -ECANCELED);
     toy_set(&toy.silent, 0);
     toy_start(&toy);
     while (bdrv_co_pread(user, 0, 512, byte, 0) < 0) {
         qemu_co_sleep_ns(LOOK_NS);
     }
+    toy_close(bs, user);
+}
+
+/* N6: more than are under way, to a server that says nothing or one that never comes to an end. */
+static void coroutine_fn a_cancel_ends_whatever_the_server_does(void)
+{
+    BdrvChild *user;
+    BlockDriverState *bs;
+    BlockTestRequest *req[40];
+
+    for (int slow = 0; slow < 2; slow++) {
+        int64_t start;
+
+        toy_begin(TOY_ALL);
+        nbd_times.silence = nbd_times.hurry = nbd_times.hurry_max = 3600 * NANOSECONDS_PER_SECOND;
+        nbd_times.backoff_min = 1 * SCALE_MS;
+        bs = toy_open(",\"reconnect-delay\":3600", &user);
+        toy_wait(&toy.live, NBD_CONNECTIONS_DEFAULT);
+        toy_set(slow ? &toy.slow : &toy.silent, 1);
+        for (size_t i = 0; i < ARRAY_SIZE(req); i++) {
+            req[i] = block_test_co_start(user, BLOCK_TEST_READ, 0, MiB, 0);
+        }
+        block_test_co_settle();
+        start = nbd_now();
+        bdrv_cancel_in_flight(bs);
+        for (size_t i = 0; i < ARRAY_SIZE(req); i++) {
+            g_assert_cmpint(block_test_co_join(req[i]), ==, -ECANCELED);
+        }
+        g_assert_cmpint(nbd_now() - start, <, 5 * nbd_times.cancel);
+        toy_set(slow ? &toy.slow : &toy.silent, 0);
+        block_test_co_fill(user, 0, MiB, 1);
+        block_test_co_expect(user, 0, MiB, 1);
+        toy_close(bs, user);
+    }
+}
+
+/* N6: what comes after a cancel, and goes over the same connection, is somebody else's. */
+static void coroutine_fn a_cancel_spares_what_comes_after_it(void)
+{
+    BdrvChild *user;
+    BlockDriverState *bs;
+    BlockTestRequest *before, *after;
+    int seen;
+
+    toy_begin(TOY_ALL & ~TOY_MULTI_CONN);
+    hurry_times();
+    nbd_times.silence = nbd_times.hurry = 3600 * NANOSECONDS_PER_SECOND;
+    bs = toy_open("", &user);
+    block_test_co_expect(user, 0, 512, 0); /* one goes alone (W1), and then two at a time */
+    seen = toy_get(&toy.seen[TOY_CMD_READ]);
+    toy_set(&toy.silent, 1);
+    before = block_test_co_start(user, BLOCK_TEST_READ, 0, 512, 0);
+    toy_wait(&toy.seen[TOY_CMD_READ], seen + 1);
+    bdrv_cancel_in_flight(bs);
+    after = block_test_co_start(user, BLOCK_TEST_READ, 0, 512, 0);
+    toy_wait(&toy.seen[TOY_CMD_READ], seen + 2);
+    toy_set(&toy.silent, 0);
+    g_assert_cmpint(block_test_co_join(before), ==, -ECANCELED);
+    g_assert_cmpint(block_test_co_join(after), ==, 0);
+    g_assert_cmpint(toy_get(&toy.seen[TOY_CMD_READ]), ==, seen + 3);
     toy_close(bs, user);
 }
 
@@ -456,6 +512,9 @@ void nbd_outage_tests(void)
                    a_quiesce_ends_though_the_server_always_comes_back);
     block_test_add("/nbd/cancelled requests do not wait for a dead server",
                    cancelled_requests_do_not_wait_for_a_dead_server);
+    block_test_add("/nbd/a cancel ends whatever the server does",
+                   a_cancel_ends_whatever_the_server_does);
+    block_test_add("/nbd/a cancel spares what comes after it", a_cancel_spares_what_comes_after_it);
     block_test_add("/nbd/a node is closed while its server is away",
                    a_node_is_closed_while_its_server_is_away);
     block_test_add("/nbd/an open waits as long as it is told", an_open_waits_as_long_as_it_is_told);

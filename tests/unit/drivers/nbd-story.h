@@ -9,6 +9,10 @@
 
 #define TOY_SIZE (16 * MiB)
 
+/* Between two looks at what a thread of the server does; each has a deadline of its own. */
+#define LOOK_NS     (1 * SCALE_MS)
+#define DEADLINE_NS (60 * NANOSECONDS_PER_SECOND)
+
 /* The server of the story; serves between begin and close (or end, where no node is left). */
 extern ToyNbd toy;
 void toy_begin(unsigned flags);
@@ -24,7 +28,9 @@ void coroutine_fn toy_wait(int *seen, int value);
 /* Serve this one in place of the last; NULL: none. */
 void toy_serve(ToyNbd *server);
 
-/* nbd-outage.c */
+/* nbd-outage.c, nbd-events.c, nbd-window.c */
 void nbd_outage_tests(void);
+void nbd_event_tests(void);
+void nbd_window_tests(void);
 
 #endif

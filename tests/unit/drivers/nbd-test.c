@@ -278,6 +278,8 @@ static void add(void)
                    status_is_asked_once_for_many_extents);
     block_test_add("/nbd/a status without sense is data", a_status_without_sense_is_data);
     nbd_outage_tests();
+    nbd_event_tests();
+    nbd_window_tests();
 }
 
 int main(int argc, char **argv)

@@ -152,6 +152,9 @@ static bool shake_hands(ToyClient *c)
     bool go = false;
 
     __atomic_add_fetch(&c->toy->hellos, 1, __ATOMIC_SEQ_CST);
+    if (toy_get(&c->toy->refuse_hello)) {
+        return false;
+    }
     if (toy_get(&c->toy->silent_hello)) {
         while (get(c, answer, 1)) {
         }

@@ -46,6 +46,7 @@ typedef struct ToyNbd {
     int silent;       /* takes what comes and answers nothing */
     int slow;         /* answers a byte now and then */
     int silent_hello; /* the same from the first byte on */
+    int refuse_hello; /* closes what it has accepted */
     int lose_at; /* the connection is closed in place of the answer to the Nth request; 0: never, -1: always */
     int error;      /* NBD error for each answer but reads of status */
     int bad_status; /* 1: an empty extent, 2: one off the blocks, 3: far beyond the end */
