@@ -29,6 +29,7 @@ void stage_spill_init(Stage *stage)
     qemu_co_queue_init(&stage->task_ended);
     stage->live = g_array_new(FALSE, TRUE, sizeof(uint32_t));
     stage->free_segments = g_array_new(FALSE, FALSE, sizeof(int64_t));
+    stage->empty_segments = g_array_new(FALSE, FALSE, sizeof(int64_t));
     stage->segments_max =
         stage->config.scratch ? stage->config.scratch_bytes / STAGE_SEGMENT_BYTES : 0;
     stage->open_segment = -1;
@@ -38,6 +39,7 @@ void stage_spill_free(Stage *stage)
 {
     g_array_free(stage->live, TRUE);
     g_array_free(stage->free_segments, TRUE);
+    g_array_free(stage->empty_segments, TRUE);
     qemu_co_queue_destroy(&stage->task_ended);
 }
 
@@ -73,28 +75,32 @@ static void io_end(Stage *stage)
     }
 }
 
-typedef struct Hole {
-    Stage *stage;
-    int64_t segment;
-} Hole;
-
-/* G7.  A scratch that makes no holes keeps its size, and is used again all the same. */
-static void coroutine_fn hole_entry(void *opaque)
+/*
+ * G7.  One after another: a stage that is dropped may leave a hundred thousand.  A scratch that makes no
+ * holes keeps its size, and is used again all the same.
+ */
+static void coroutine_fn holes_entry(void *opaque)
 {
-    g_autofree Hole *hole = opaque;
-    Stage *stage = hole->stage;
+    Stage *stage = opaque;
 
-    io_begin(stage);
-    if (!stage_is_over(stage)) {
-        (void)bdrv_co_pdiscard(stage->config.scratch, hole->segment * STAGE_SEGMENT_BYTES,
-                               STAGE_SEGMENT_BYTES);
+    while (stage->empty_segments->len > 0) {
+        guint last = stage->empty_segments->len - 1;
+        int64_t segment = g_array_index(stage->empty_segments, int64_t, last);
+
+        g_array_set_size(stage->empty_segments, last);
+        io_begin(stage);
+        if (!stage_is_over(stage)) {
+            (void)bdrv_co_pdiscard(stage->config.scratch, segment * STAGE_SEGMENT_BYTES,
+                                   STAGE_SEGMENT_BYTES);
+        }
+        io_end(stage);
+        g_array_append_val(stage->free_segments, segment);
+        __atomic_store_n(&stage->segments_in_use, stage->segments_in_use - 1, __ATOMIC_RELAXED);
+        if (stage_is_awaited(stage)) {
+            stage_spill_kick(stage);
+        }
     }
-    io_end(stage);
-    g_array_append_val(stage->free_segments, hole->segment);
-    __atomic_store_n(&stage->segments_in_use, stage->segments_in_use - 1, __ATOMIC_RELAXED);
-    if (stage_is_awaited(stage)) {
-        stage_spill_kick(stage);
-    }
+    stage->making_holes = false;
     task_end(stage);
 }
 
@@ -110,10 +116,11 @@ void stage_segment_unref(Stage *stage, int64_t location)
 
     assert(*live > 0);
     if (--*live == 0 && segment != stage->open_segment) {
-        Hole *hole = g_new(Hole, 1);
-
-        *hole = (Hole){stage, segment};
-        task_begin(stage, hole_entry, hole);
+        g_array_append_val(stage->empty_segments, segment);
+        if (!stage->making_holes) {
+            stage->making_holes = true;
+            task_begin(stage, holes_entry, stage);
+        }
     }
 }
 

@@ -53,11 +53,13 @@ struct Stage {
     QSIMPLEQ_HEAD(, RoomWaiter) waiters;
 
     /* spill.c */
-    StageSlotList order;   /* captured and in memory, oldest first, those being spilled not */
-    int64_t ripe;          /* of these */
-    int64_t segments_max;  /* the scratch's limit */
-    GArray *live;          /* uint32_t for each segment: units in use, or about to be */
-    GArray *free_segments; /* int64_t: those that were emptied */
+    StageSlotList order;    /* captured and in memory, oldest first, those being spilled not */
+    int64_t ripe;           /* of these */
+    int64_t segments_max;   /* the scratch's limit */
+    GArray *live;           /* uint32_t for each segment: units in use, or about to be */
+    GArray *free_segments;  /* int64_t: those that were emptied */
+    GArray *empty_segments; /* int64_t: those of which holes are still to be made */
+    bool making_holes;
     int64_t segments_in_use;
     int64_t open_segment, open_used; /* what is being filled; -1: none */
     unsigned tasks, spills;          /* coroutines of the stage's own; of these, writing */
