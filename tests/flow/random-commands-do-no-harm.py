@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Rules H1, H5 and H6 against everybody at once: several QMP sessions say random things, right, nearly
-right and wrong, while NBD clients read, write and hang up.
+right and wrong, while NBD clients read, write and hang up, and the NBD servers that nodes stand on are
+killed, stopped and continued.
 
     SECONDS=3600 tests/flow/random-commands-do-no-harm.py      as long as that; --nightly: half an hour
+    NBD_SERVERS=2 tests/flow/random-commands-do-no-harm.py     with servers that come and go (default: none)
 
 What must hold, whatever is said: every command is answered in time and in form, the disk "gold" holds
 what was written to it, no sanitizer speaks, and "quit" ends the daemon soon and without a leak.
@@ -14,6 +16,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -34,6 +37,7 @@ FILES = [f'f{i}' for i in range(5)]
 JOBS = [f'j{i}' for i in range(5)]
 EXPORTS = [f'e{i}' for i in range(4)]
 BITMAPS = [f'b{i}' for i in range(3)]
+SERVERS = [f's{i}' for i in range(int(os.environ.get('NBD_SERVERS', '0')))]
 GROUPS, IOTHREADS = ['t0', 't1'], ['io0', 'io1']
 # What is no number, no name and no path that anything could want.
 JUNK = [None, True, -1, 0, 1 << 62, 1 << 64, 1.5, '', 'a b', 'ghost', '\u00e9', [], {}, [1], {'a': 1},
@@ -81,6 +85,16 @@ class Speaker:
                 **self.maybe(.1, cache={'direct': self.one(True, False),
                                         'no-flush': self.one(True, False)})}
 
+    def far(self):
+        """A disk on one of the servers.  A quiesce of a node above it waits for as long as requests are
+        held: less than the deadline, though a server may come back with another size and never be taken."""
+        path = os.path.join(self.dir, self.r.choice(SERVERS + ['no-server']))
+        return {'driver': 'nbd', 'server': {'type': 'unix', 'path': path}, **self.common(),
+                'reconnect-delay': self.one(0, 1, 1, 5, 86401),
+                **self.maybe(.3, open_timeout=self.one(0, 1)),
+                **self.maybe(.3, connections=self.one(1, 2, 16, 17)),
+                **self.maybe(.1, export=self.one('', 'ghost'))}
+
     def child(self, depth):
         return self.other() if self.r.random() < .4 else self.tree(depth + 1)
 
@@ -94,10 +108,12 @@ class Speaker:
 
     def tree(self, depth=0):
         kind = self.r.choice(['file'] * 4 + ['null-co', 'example']) if depth > 2 else \
-            self.one('file', 'raw', 'raw', 'throttle', 'blkdebug', 'null-co', 'example')
+            self.one('file', 'raw', 'raw', 'throttle', 'blkdebug', 'null-co', 'example', 'nbd', 'nbd')
         name = self.maybe(.3 if depth else 1, node_name=self.other())
         if kind == 'file':
             return {**self.file(), **name}
+        if kind == 'nbd':
+            return {**self.far(), **name}
         if kind == 'null-co':
             return {'driver': kind, **name, **self.maybe(.8, size=self.size()), **self.common(),
                     **self.maybe(.3, latency_ns=self.r.randrange(1000000)),
@@ -451,6 +467,56 @@ class Client(threading.Thread):
             self.run_.fail(self, e)
 
 
+class Servers(threading.Thread):
+    """NBD servers of small images: at random moments one is killed, stopped or continued."""
+
+    def __init__(self, run, seed):
+        super().__init__(daemon=True)
+        self.run_ = run
+        self.r = random.Random(seed)
+        self.said = []
+        self.processes = {}
+        for name in SERVERS:
+            run.t.image(name + '.img', self.r.choice([MIB, 4 * MIB]))
+            self.serve(name)
+
+    def serve(self, name):
+        path = os.path.join(self.run_.dir, name)
+        if os.path.exists(path):
+            os.unlink(path)
+        self.processes[name] = subprocess.Popen(
+            ['nbdkit', '-f', '-U', path, 'file', path + '.img'], stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, preexec_fn=qblk.die_with_parent)
+
+    def turn(self, name):
+        process = self.processes[name]
+        what = self.r.choice(['kill', 'stop', 'stop', 'truncate'])
+        process.send_signal(signal.SIGSTOP if what == 'stop' else signal.SIGKILL)
+        self.said.append([round(time.monotonic() - self.run_.begin, 3), what, name, 'ok'])
+        # Longer than a reconnect-delay, or not; this is what is tried.
+        self.run_.stop.wait(self.r.choice([0, .05, .5, 2]))
+        if what == 'stop':
+            process.send_signal(signal.SIGCONT)
+            return
+        process.wait()
+        if what == 'truncate':
+            os.truncate(os.path.join(self.run_.dir, name + '.img'), self.r.choice([MIB, 4 * MIB]))
+        self.serve(name)
+
+    def run(self):
+        try:
+            while not self.run_.over():
+                self.run_.stop.wait(self.r.random())
+                self.turn(self.r.choice(SERVERS))
+        except BaseException as e:  # pylint: disable=broad-except
+            self.run_.fail(self, e)
+
+    def end(self):
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+
 class Run:
     """One daemon, everybody on it, and the end of it all."""
 
@@ -536,8 +602,9 @@ def _(t):
     gold = Gold(run, t.random.randrange(1 << 40))
     sessions = [Session(run, t.random.randrange(1 << 40)) for _ in range(SESSIONS)]
     clients = [Client(run, t.random.randrange(1 << 40)) for _ in range(CLIENTS)]
+    servers = [Servers(run, t.random.randrange(1 << 40))] if SERVERS and qblk.have('nbdkit') else []
     try:
-        run.watch([gold, *sessions, *clients])
+        run.watch([gold, *sessions, *clients, *servers])
     finally:
         os.chdir(qblk.ROOT)
         keep_record(run, sessions)
@@ -545,6 +612,8 @@ def _(t):
     d.qmp.close()
     d.qmp = Qmp(d.qmp_path)
     d.close()
+    for server in servers:
+        server.end()
     with open(t.path('gold.img'), 'rb') as f:
         gold.look(f.read(), 0)
     for word in ('Sanitizer', 'runtime error', 'ssertion'):
