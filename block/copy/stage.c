@@ -190,6 +190,12 @@ static int coroutine_fn read_source(Stage *stage, const Capture *c)
                           BDRV_REQ_NO_SERIALISING);
 }
 
+/* What these say of a capture is ours to say: no room. */
+static int read_error(int ret)
+{
+    return ret == -ETIMEDOUT || ret == -ENOSPC ? -EIO : ret;
+}
+
 /* G1, G3 */
 static void settle(Stage *stage, Capture *c, int ret)
 {
@@ -230,7 +236,7 @@ static int coroutine_fn capture_some(Stage *stage, int64_t unit, int64_t end, in
     reserve(stage, &c, end);
     ret = read_source(stage, &c);
     settle(stage, &c, ret);
-    return MIN(ret, 0);
+    return MIN(read_error(ret), 0);
 }
 
 int coroutine_fn stage_co_capture(Stage *stage, int64_t offset, int64_t bytes)

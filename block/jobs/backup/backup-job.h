@@ -141,6 +141,8 @@ void cow_init(BackupBlockJob *job);
 void cow_add_notifier(BackupBlockJob *job);
 /* Main thread: a quiesce of one of the job's nodes has begun or ended. */
 void cow_drained_changed(BlockJob *job);
+/* Main thread: the job is being cancelled; guests' writes go on though its target may not answer (B10). */
+void cow_cancel(BackupBlockJob *job);
 /* Job's AioContext: takes the notifier off, and waits until no write, no store and no reader is in the job. */
 void coroutine_fn cow_end(BackupBlockJob *job);
 /* The backup is broken or ending: writes pass, nothing more is stored. */

@@ -37,8 +37,9 @@
  *     capture: a reader may have begun meanwhile.
  * B9  backup_wait_for_overlapping_requests() waits until nothing of the range is in the stage or held:
  *     nobody reads a cluster of which a part is in the source and the rest on its way.
- * B10 A backup ends in this order: no copy begins; whoever is between begin() and end() leaves; the
- *     notifier is taken off; writes that are in the notifier, and stores, leave; the memory goes.
+ * B10 A backup ends in this order: no copy begins, and writes that wait for room go on, at once when it is
+ *     cancelled, whatever its target does; whoever is between begin() and end() leaves; the notifier is
+ *     taken off; writes that are in the notifier, and stores, leave; the memory goes.
  * B11 With sync=none the target is read while it is written to.  Reads of it by others are held as by
  *     backup_cow_request_begin(), by a guard on the node; they do not exclude one another.
  * B12 A discard of what is not captured is dropped: it is advice, and a guest that trims its disk must
@@ -165,6 +166,30 @@ static void let_all_go(BackupBlockJob *job)
     stage_wake(job->stage);
     store_wake(job);
     qemu_co_queue_restart_all(&job->sweep_wait);
+}
+
+static void cancel_bh(void *opaque)
+{
+    Job *j = opaque;
+    BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
+
+    if (!job_is_cancelled(j)) { /* not told yet: the main thread is about to */
+        aio_bh_schedule_oneshot(qemu_get_current_aio_context(), cancel_bh, j);
+        return;
+    }
+    job->ending = true;
+    let_all_go(job);
+    job_unref(j);
+}
+
+void cow_cancel(BackupBlockJob *job)
+{
+    Job *j = &job->common.job;
+
+    if (job->notifier_added) {
+        job_ref(j);
+        aio_bh_schedule_oneshot(j->aio_context, cancel_bh, j);
+    }
 }
 
 /* B7 */

@@ -87,6 +87,7 @@ static bool backup_cancel(Job *j, bool force)
 {
     BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
 
+    cow_cancel(job);
     if (job->target) {
         bdrv_cancel_in_flight(job->target->bs);
     }
