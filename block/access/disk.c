@@ -86,7 +86,7 @@ static void gate_bh(void *opaque)
     access_disk_release(disk);
 }
 
-/* Main thread: a quiesce has begun or ended. */
+/* Main thread: a quiesce of the source has begun, or one of either has ended: the gate may be open now. */
 static void quiesce_changed(BdrvChild *c)
 {
     AccessDisk *disk = c->opaque;
@@ -121,7 +121,6 @@ static const BdrvChildClass child_access_source = {
 static const BdrvChildClass child_access_scratch = {
     .stay_at_node = true,
     .get_parent_desc = parent_desc,
-    .drained_begin = quiesce_changed,
     .drained_poll = scratch_drained_poll,
     .drained_end = quiesce_changed,
 };

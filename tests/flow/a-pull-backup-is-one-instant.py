@@ -241,6 +241,21 @@ def _(t):
         assert c.wait(qblk.DEADLINE) != 0
 
 
+@test('nobody writes below a disk of an access')
+def _(t):
+    d = t.daemon()
+    t.image('src.img', MIB)
+    d.file('src', t.path('src.img'))
+    low = {'type': 'nbd', 'id': 'low', 'node-name': 'src-file', 'name': 'low', 'writable': True}
+    a = Access(t, d, ['src'])
+    e = d.qmp.error('block-export-add', low)
+    assert 'Permission conflict' in e.desc, e.desc
+    a.end()
+    d.qmp('block-export-add', low)
+    e = d.qmp.error('backup-access-begin', disks=[{'device': 'src'}])
+    assert 'Permission conflict' in e.desc and "export 'low'" in e.desc, e.desc
+
+
 @test('what cannot begin leaves nothing, and says why')
 def _(t):
     d = t.daemon(nbd=False)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What goes wrong with an access (A5): its view is lost and says so, the guest's disk is not; and what
- * is left of an access when it has ended, or was never begun: nothing.
+ * One access, step by step: what goes wrong with it (A5: its view is lost and says so, the guest's disk is
+ * not), what is left of it when it has ended or was never begun (nothing), what it shows and what it waits for.
  */
 #include <errno.h>
 #include "aio/iothread.h"
@@ -381,12 +381,66 @@ static void coroutine_fn test_a_quiesce_of_disk_and_scratch_lets_a_full_memory_s
     bed_end(&b);
 }
 
+/* A7: the same when the requests to the scratch are being held back already. */
+static void coroutine_fn test_a_quiesce_of_the_disk_lets_go_on_what_it_waits_for(void)
+{
+    BlockTestRequest *write;
+    Bed b = {0};
+
+    bed_begin(&b, 4 * STAGE_UNIT_BYTES, true, NULL);
+    bdrv_co_drained_begin(b.scratch);
+    write = block_test_co_start(b.guest, BLOCK_TEST_WRITE, 0, 256 * KiB, 5);
+    qemu_co_sleep_ns(1000000);
+    g_assert_cmpuint(b.scratch->in_flight, ==, 0);
+    g_assert_false(block_test_done(write));
+    bdrv_co_drained_begin(b.source);
+    g_assert_true(block_test_done(write));
+    g_assert_cmpuint(b.scratch->in_flight, ==, 0);
+    bdrv_co_drained_end(b.source);
+    bdrv_co_drained_end(b.scratch);
+    g_assert_cmpint(block_test_co_join(write), ==, 0);
+    g_assert_cmpuint(events->len, ==, 0);
+    bed_end(&b);
+}
+
+/* A3: what the source says now may reach into what has been captured. */
+static void coroutine_fn test_block_status_is_that_of_the_instant(void)
+{
+    static const struct {
+        int64_t offset, bytes;
+        int status;
+    } expected[] = {
+        {0, 128 * KiB, BDRV_BLOCK_ZERO},
+        {128 * KiB, 64 * KiB, BDRV_BLOCK_DATA},
+        {192 * KiB, 64 * KiB, BDRV_BLOCK_ZERO},
+        {256 * KiB, 64 * KiB, BDRV_BLOCK_DATA}, /* zeros, captured: data is true of them too */
+    };
+    BdrvRequestFlags unmap = BDRV_REQ_MAY_UNMAP;
+    int64_t pnum;
+    Bed b = {0};
+    int ret;
+
+    b.source = test_ram_new("source", DISK_BYTES);
+    b.source->open_flags |= BDRV_O_UNMAP;
+    b.guest = block_test_user(b.source, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    block_test_co_fill(b.guest, 128 * KiB, 64 * KiB, 1);
+    bed_begin(&b, MiB, false, NULL);
+    g_assert_cmpint(bdrv_co_pwrite_zeroes(b.guest, 128 * KiB, 64 * KiB, unmap), ==, 0);
+    block_test_co_fill(b.guest, 256 * KiB + 4096, 4096, 1);
+    for (size_t i = 0; i < ARRAY_SIZE(expected); i++) {
+        ret = bdrv_co_block_status(b.reader->bs, expected[i].offset, MiB, &pnum, NULL, NULL);
+        g_assert_cmpint(ret & (BDRV_BLOCK_DATA | BDRV_BLOCK_ZERO), ==, expected[i].status);
+        g_assert_cmpint(pnum, ==, expected[i].bytes);
+    }
+    bed_end(&b);
+}
+
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
     qapi_event_set_emit(take_event);
     events = g_ptr_array_new_with_free_func(g_free);
-#define ADD(words, name) block_test_add("/access/broken/" words, test_##name)
+#define ADD(words, name) block_test_add("/access/steps/" words, test_##name)
     ADD("no room breaks the view and not the guest", no_room_breaks_the_view_and_not_the_guest);
     ADD("a full scratch breaks the view and not the guest",
         a_full_scratch_breaks_the_view_and_not_the_guest);
@@ -410,6 +464,9 @@ static void add_tests(void)
         a_quiesce_of_the_view_does_not_wait_for_captures);
     ADD("a quiesce of disk and scratch lets a full memory spill",
         a_quiesce_of_disk_and_scratch_lets_a_full_memory_spill);
+    ADD("a quiesce of the disk lets go on what it waits for",
+        a_quiesce_of_the_disk_lets_go_on_what_it_waits_for);
+    ADD("block status is that of the instant", block_status_is_that_of_the_instant);
 #undef ADD
 }
 
