@@ -2,10 +2,13 @@
 /*
  * shutdown.c - from the wish to stop to the end
  *
- *      quit ───────────────────────▶ main loop ends ──▶ commands, exports, accesses, jobs, nodes, objects, sessions
+ *      quit ───────────────────────▶ main loop ends ──▶ commands, jobs, exports, accesses, nodes, objects, sessions
  *      SIGTERM, SIGINT, SIGHUP ──┬─▶      "
  *                                └─▶ watchdog: SHUTDOWN_DEADLINE_S later ends the process, naming what hung
  *      a second signal ────────────▶ the process ends at once
+ *
+ * Jobs end before exports: a client's request may wait for a job (for room for old data), and an export
+ * ends when its requests have.
  *
  * The watchdog is a thread of its own and the second signal is handled in the handler, because what hangs
  * may be the main thread itself.
@@ -155,6 +158,8 @@ void coroutine_fn daemon_co_shutdown(void)
 {
     enter_stage("waiting for a QMP command to end");
     monitor_co_wait_commands();
+    enter_stage(stage_of_jobs());
+    job_co_cancel_sync_all(true);
     enter_stage("closing exports");
     blk_exp_co_close_all();
     if (nbd_server_is_running()) {
@@ -162,8 +167,6 @@ void coroutine_fn daemon_co_shutdown(void)
     }
     enter_stage("ending backup accesses");
     backup_access_co_end_all();
-    enter_stage(stage_of_jobs());
-    job_co_cancel_sync_all(true);
     enter_stage("flushing and closing block devices");
     daemon_co_drop_drives();
     bdrv_co_close_all();

@@ -192,13 +192,17 @@ void cow_cancel(BackupBlockJob *job)
     }
 }
 
-/* B7 */
+/* B7.  What is on its way to a target that does not answer is not wanted any more, nor waited for (H6). */
 void cow_break(BackupBlockJob *job, int ret, CowFault fault)
 {
     if (job->cow_ret == 0) {
         job->cow_ret = ret;
         job->cow_fault = fault;
         let_all_go(job);
+        bdrv_cancel_in_flight(job->target->bs);
+        if (job->scratch) {
+            bdrv_cancel_in_flight(job->scratch->bs);
+        }
         job_wake(&job->common.job);
     }
 }
