@@ -174,6 +174,8 @@ void coroutine_fn store_end(BackupBlockJob *job, StoreOp *op);
 void store_kick(BackupBlockJob *job);
 /* Something that the gate or a parked store looks at has changed. */
 void store_wake(BackupBlockJob *job);
+/* A checkpoint: what parked stores hold is old data of another instant, and makes nothing safe any more. */
+void store_forget_held(BackupBlockJob *job);
 /* For the error policy, which the planner applies. */
 void store_note_failure(BackupBlockJob *job, int ret, bool is_read);
 /* The policy says: again. */

@@ -186,7 +186,7 @@ void cow_cancel(BackupBlockJob *job)
 {
     Job *j = &job->common.job;
 
-    if (job->notifier_added) {
+    if (job->stage) {
         job_ref(j);
         aio_bh_schedule_oneshot(j->aio_context, cancel_bh, j);
     }
@@ -420,6 +420,7 @@ void backup_do_checkpoint(BlockJob *job, Error **errp)
     assert(__atomic_load_n(&backup->source->bs->quiesce_counter, __ATOMIC_SEQ_CST) > 0);
     backup->checkpoints++;
     stage_drop_all(backup->stage);
+    store_forget_held(backup);
     store_wake(backup);
     /* What is copied once more is more work. */
     job_progress_increase_remaining(

@@ -76,11 +76,14 @@ bool store_drained_poll(BlockJob *job)
            __atomic_load_n(&backup->readers_waiting, __ATOMIC_SEQ_CST) > 0;
 }
 
-/* Counted first, looked at after, as in pass_gate(); who comes while the source is quiesced waits for its end. */
+/*
+ * Counted first, looked at after, as in pass_gate().  Who comes while the source is quiesced waits for its
+ * end; but not who reads a target that is quiesced too, which is in flight, so that quiesce waits for him.
+ */
 void coroutine_fn store_reader_begin(BackupBlockJob *job)
 {
     __atomic_add_fetch(&job->readers_waiting, 1, __ATOMIC_SEQ_CST);
-    while (is_quiesced(job->source) && !cow_is_over(job)) {
+    while (is_quiesced(job->source) && !is_quiesced(job->target) && !cow_is_over(job)) {
         store_reader_end(job);
         qemu_co_queue_wait(&job->gate, NULL);
         __atomic_add_fetch(&job->readers_waiting, 1, __ATOMIC_SEQ_CST);
@@ -150,6 +153,17 @@ void coroutine_fn store_end(BackupBlockJob *job, StoreOp *op)
     cow_request_end(&op->req);
     leave_gate(job);
     qemu_co_rwlock_unlock(&job->flush_rwlock);
+}
+
+void store_forget_held(BackupBlockJob *job)
+{
+    CowRequest *req;
+
+    QLIST_FOREACH (req, &job->stores, list) {
+        StoreOp *op = container_of(req, StoreOp, req);
+
+        op->held_start = op->held_end = 0;
+    }
 }
 
 void store_note_failure(BackupBlockJob *job, int ret, bool is_read)

@@ -280,6 +280,17 @@ static int64_t coroutine_fn sweep_step(BackupBlockJob *job)
     return paced;
 }
 
+/* All of it: the failure itself has woken the job. */
+static void coroutine_fn sleep_before_retry(BackupBlockJob *job)
+{
+    int64_t deadline = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + BACKUP_RETRY_NS, rest;
+
+    while (!stop_wanted(job) &&
+           (rest = deadline - qemu_clock_get_ns(QEMU_CLOCK_REALTIME)) > 0) {
+        job_sleep_ns(&job->common.job, rest);
+    }
+}
+
 /* S3.  Return: 0 to go on, or the error the job ends with. */
 static int coroutine_fn handle_failure(BackupBlockJob *job, int ret, bool error_is_read)
 {
@@ -292,15 +303,15 @@ static int coroutine_fn handle_failure(BackupBlockJob *job, int ret, bool error_
     if (action == BLOCK_ERROR_ACTION_REPORT) {
         return ret;
     }
-    job->sweep_offset = MIN(job->sweep_offset, job->retry_offset);
-    job->retry_offset = INT64_MAX;
     if (action == BLOCK_ERROR_ACTION_IGNORE) {
-        job_sleep_ns(&job->common.job, BACKUP_RETRY_NS);
+        sleep_before_retry(job);
     } else {
         /* Stopped: a piece that was begun now would fail again, and stop the job once more when the
          * user has made room and resumes it. */
         pause_point(job);
     }
+    job->sweep_offset = MIN(job->sweep_offset, job->retry_offset); /* also of what failed meanwhile */
+    job->retry_offset = INT64_MAX;
     job->sweep_ret = 0;
     store_retry(job);
     return 0;
