@@ -31,6 +31,10 @@ void coroutine_fn read_holds_add(ReadHolds *holds, BlockDriverState *bs, int64_t
                                  int64_t bytes);
 void read_holds_end(ReadHolds *holds);
 
+/* The tap of @bs, on both sides of a write that @w describes; the rest of @w is filled in here. */
+void coroutine_fn write_tap_begin(BlockDriverState *bs, BdrvTapWrite *w);
+int coroutine_fn write_tap_end(BdrvTapWrite *w, int ret);
+
 /* Around a request in flight: begin returns the time for end. */
 int64_t latency_begin(const BlockDriverState *bs, BdrvRequestFlags flags);
 void latency_end(BlockDriverState *bs, BdrvTrackedRequestType type, int64_t bytes, int64_t begun);

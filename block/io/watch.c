@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Who watches the requests of a node from beside their way: the read guard, which may hold a read, and
- * latency observers, which are told how long each took.
+ * Who watches the requests of a node from beside their way: the read guard, which may hold a read, the
+ * write tap, which sees what is written, and latency observers, which are told how long each took.
  *
  *   read    |-- in flight --|-- begin() --|------ driver ------|-- end() --|
+ *   write   |-- in flight --|-- track, notify --|-- before() --|-- driver --|-- after() --|
  *   status  |-- in flight --|-- begin() --|-- this node, its file, its backing file ... --|-- end() --|
  *
  * WA1  A node is counted in flight as long as somebody is with its guard: who has quiesced it knows that
@@ -12,6 +13,8 @@
  *      one after the other only; a walk that came by a filter and then by its child would wait for itself.
  * WA3  A request that is timed is in flight from before its first look at the clock until the observers were
  *      told, so they are not taken off under it by who has quiesced the node.
+ * WA4  What began with a tap ends with that tap, unless its owner has let go of it: what before() has taken
+ *      (a mirror's chunk) is given back in after().
  */
 #include "aio/timer.h"
 #include "block/io/internal.h"
@@ -89,6 +92,27 @@ void read_holds_end(ReadHolds *holds)
         g_free(hold);
         holds->list = g_slist_delete_link(holds->list, holds->list);
     }
+}
+
+void bdrv_set_write_tap(BlockDriverState *bs, BdrvWriteTap *tap)
+{
+    assert(!tap || !bs->write_tap);
+    bs->write_tap = tap;
+}
+
+/* WA4 */
+void coroutine_fn write_tap_begin(BlockDriverState *bs, BdrvTapWrite *w)
+{
+    w->tap = bs->write_tap;
+    if (w->tap) {
+        w->state = 0;
+        w->tap->before(w->tap, w);
+    }
+}
+
+int coroutine_fn write_tap_end(BdrvTapWrite *w, int ret)
+{
+    return w->tap ? w->tap->after(w->tap, w, ret) : ret;
 }
 
 void bdrv_add_latency_observer(BlockDriverState *bs, BdrvLatencyObserver *obs)

@@ -9,6 +9,7 @@
  *        |  track     entered in the node's list; waits for serialising requests that overlap (T2)
  *        |  notify    before-write notifiers: may yield, may fail the write (a backup copies here),
  *        |            may have a discard dropped
+ *        |  tap       the write tap sees what goes to the driver, and again what became of it
  *        |  split     pieces the driver takes
  *        v  dispatch  driver; FUA by a flush where the driver has none
  *        |  observe   dirty bitmaps are marked, also when the write failed
@@ -210,22 +211,14 @@ static BdrvRequestFlags detect_zeroes(BlockDriverState *bs, int64_t bytes, QEMUI
     return flags;
 }
 
-/* @qiov NULL: zeros.  @image_end: the end of what was asked for, before padding. */
-static int coroutine_fn aligned_pwritev(BdrvTrackedRequest *req, int64_t offset, int64_t bytes,
-                                        int64_t image_end, QEMUIOVector *qiov, size_t qiov_offset,
-                                        BdrvRequestFlags flags)
+/* To the driver, and told to the observers. */
+static int coroutine_fn dispatch_write(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                       int64_t image_end, QEMUIOVector *qiov, size_t qiov_offset,
+                                       BdrvRequestFlags flags)
 {
-    BlockDriverState *bs = req->bs;
     bool fua_here;
     int ret;
 
-    ret = notify_before(req, offset, bytes);
-    if (ret < 0) {
-        return ret;
-    }
-    if (qiov) {
-        flags = detect_zeroes(bs, bytes, qiov, qiov_offset, flags);
-    }
     if (flags & BDRV_REQ_ZERO_WRITE) {
         ret = write_zeroes(bs, offset, bytes, flags);
         fua_here = (bs->supported_zero_flags & bs->supported_write_flags & BDRV_REQ_FUA);
@@ -244,6 +237,33 @@ static int coroutine_fn aligned_pwritev(BdrvTrackedRequest *req, int64_t offset,
         ret = bdrv_co_flush(bs);
     }
     return MIN(ret, 0);
+}
+
+/* @qiov NULL: zeros.  @image_end: the end of what was asked for, before padding. */
+static int coroutine_fn aligned_pwritev(BdrvTrackedRequest *req, int64_t offset, int64_t bytes,
+                                        int64_t image_end, QEMUIOVector *qiov, size_t qiov_offset,
+                                        BdrvRequestFlags flags)
+{
+    BlockDriverState *bs = req->bs;
+    BdrvTapWrite tapped;
+    int ret;
+
+    ret = notify_before(req, offset, bytes);
+    if (ret < 0) {
+        return ret;
+    }
+    if (qiov) {
+        flags = detect_zeroes(bs, bytes, qiov, qiov_offset, flags);
+    }
+    tapped.type = BDRV_TRACKED_WRITE;
+    tapped.offset = offset;
+    tapped.bytes = bytes;
+    tapped.qiov = qiov;
+    tapped.qiov_offset = qiov_offset;
+    tapped.flags = flags;
+    write_tap_begin(bs, &tapped);
+    ret = dispatch_write(bs, offset, bytes, image_end, qiov, qiov_offset, flags);
+    return write_tap_end(&tapped, ret);
 }
 
 /* Read what surrounds the caller's bytes in the blocks of @pad. */
@@ -521,6 +541,7 @@ static int coroutine_fn tracked_pdiscard(BdrvChild *child, int64_t offset, int64
 {
     BlockDriverState *bs = child->bs;
     BdrvTrackedRequest req;
+    BdrvTapWrite tapped;
     int ret;
 
     tracked_request_begin(&req, bs, offset, bytes, BDRV_TRACKED_DISCARD, 0);
@@ -529,8 +550,15 @@ static int coroutine_fn tracked_pdiscard(BdrvChild *child, int64_t offset, int64
         ret = notify_before(&req, offset, bytes);
     }
     if (ret == 0) {
+        tapped.type = BDRV_TRACKED_DISCARD;
+        tapped.offset = offset;
+        tapped.bytes = bytes;
+        tapped.qiov = NULL;
+        tapped.flags = 0;
+        write_tap_begin(bs, &tapped);
         ret = discard_pieces(bs, offset, bytes);
         write_done(bs, offset, bytes, 0, ret);
+        ret = write_tap_end(&tapped, ret);
     }
     tracked_request_end(&req);
     return MIN(ret, 0);

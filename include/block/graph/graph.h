@@ -139,6 +139,7 @@ struct BlockDriverState {
     NotifierWithReturnList before_write_notifiers;
     QLIST_HEAD(, BdrvWriteObserver) write_observers;
     struct BdrvReadGuard *read_guard;                    /* the io room's; NULL: none */
+    struct BdrvWriteTap *write_tap;                      /* the io room's; NULL: none */
     QLIST_HEAD(, BdrvLatencyObserver) latency_observers; /* the io room's */
     uint64_t wr_highest_offset;
     unsigned write_gen, flushed_gen;

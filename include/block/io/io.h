@@ -139,6 +139,48 @@ struct BdrvReadGuard {
 void bdrv_set_read_guard(BlockDriverState *bs, BdrvReadGuard *guard);
 
 /*
+ * Write tap: stands on both sides of each write of a node, and sees what is written.
+ *
+ *     notify --> before() --> driver --> observers --> FUA --> after() --> the caller is told
+ *
+ * So a mirror can write the same to its target before the guest hears of it, and knows, before the guest
+ * does, of each write that has changed the source.
+ */
+typedef struct BdrvWriteTap BdrvWriteTap;
+typedef struct BdrvTapWrite BdrvTapWrite;
+/* One piece of a write, as it goes to the driver.  On the stack of its coroutine. */
+struct BdrvTapWrite {
+    /* Set to NULL by the tap's owner, in the home AioContext: after() is not called for this write. */
+    BdrvWriteTap *tap;
+    /* Fixed. */
+    BdrvTrackedRequestType
+        type;              /* BDRV_TRACKED_WRITE (a write-zeroes too) or BDRV_TRACKED_DISCARD */
+    int64_t offset, bytes; /* of whole blocks of the node: the last one may reach behind the end */
+    QEMUIOVector *qiov;    /* NULL: zeros, or a discard */
+    size_t qiov_offset;
+    BdrvRequestFlags flags;
+    /* The tap's, until after() returns. */
+    QLIST_ENTRY(BdrvTapWrite) list;
+    unsigned state;
+};
+struct BdrvWriteTap {
+    /*
+     * Both: home AioContext of the node, in the writer's coroutine; may yield.  The write is tracked and
+     * counted in flight meanwhile, so a quiesce of the node waits for them.
+     */
+    void coroutine_fn (*before)(BdrvWriteTap *tap, BdrvTapWrite *write);
+    /* @ret: what became of the write (0 or negative errno); what it returns is what the caller gets. */
+    int coroutine_fn (*after)(BdrvWriteTap *tap, BdrvTapWrite *write, int ret);
+};
+/*
+ * Home AioContext of @bs, or main thread while @bs is quiesced.  At most one for a node.  Set while it is
+ * quiesced, so that each write either was before or is seen.  NULL removes: no before() begins any more.
+ * Each write that is between its before() and its after() is let go of by its owner (write->tap = NULL), or
+ * waited for, before the tap's memory goes; he waits for the calls that have not returned.
+ */
+void bdrv_set_write_tap(BlockDriverState *bs, BdrvWriteTap *tap);
+
+/*
  * Is told how long the requests of a node take, as their maker sees it: from the call to its return, with
  * all waiting (for other requests, notifiers, a read guard), as one however many pieces it had.  Failed ones
  * too, but not those that were refused, had nothing to do, or are advice that nobody takes: they did not begin.
