@@ -17,6 +17,9 @@
 /* Requests of ours in the scratch at once: one is written while the next is gathered. */
 #define SPILLS_MAX 2
 
+/* In one request: 256 KiB.  Longer ones stand in front of guests' requests on the same disk (tests/bench). */
+#define SPILL_UNITS 64
+
 /* Spilling begins when memory is so full: what is hot is often taken before. */
 #define SPILL_PERCENT 75
 
@@ -172,7 +175,7 @@ typedef struct Spill {
 
 static int64_t batch_units(const Stage *stage)
 {
-    return MIN(stage_segment_units(stage), MAX(stage->n_slots / 4, 1));
+    return MIN(MIN(SPILL_UNITS, stage_segment_units(stage)), MAX(stage->n_slots / 4, 1));
 }
 
 static Spill *spill_new(Stage *stage)

@@ -14,6 +14,7 @@ each other one, beside the goal where there is one.
     during-backup the same, of the client's writes only those made while the backup runs: a client that
                   stands still writes too little for the percentiles of its whole run to show it
     slow-backup   the same, and the target takes 40 MiB a second only     latencies, iops
+    pull-backup   the same client while two others read the disk of two instants (qblk only)
     small-backup  the same as load-backup with 8 clients at once
     nbd-rand      4 KiB random reads, 32 at a time, over NBD              iops, processor time an I/O
 """
@@ -37,6 +38,12 @@ GOALS = {('idle-backup', 'job_s'): ('<=', 0.9), ('base-load', 'iops'): ('>=', 1.
          ('load-backup', 'max_ms'): ('<=', 0.1), ('load-backup', 'rss_mib'): ('<=', 1.0),
          ('idle-backup', 'rss_mib'): ('<=', 1.0), ('nbd-rand', 'iops'): ('>=', 1.15),
          ('nbd-rand', 'cpu_us'): ('<=', 0.8)}
+# The same beside what the daemon's own client does without a job (base-load, which must be run first).
+OWN_GOALS = {('load-backup', 'iops'): ('>=', 0.6), ('slow-backup', 'iops'): ('>=', 0.6),
+             ('slow-backup', 'p999_us'): ('<=', 3), ('pull-backup', 'p999_us'): ('<=', 3)}
+# And by themselves, in their unit.
+PLAIN_GOALS = {('load-backup', 'max_ms'): ('<=', 30), ('slow-backup', 'max_ms'): ('<=', 30),
+               ('pull-backup', 'max_ms'): ('<=', 30)}
 LOAD_SECONDS = 5
 SLOW_BYTES = 40 * MIB
 
@@ -125,6 +132,22 @@ def during(b, result, directory):
             os.unlink(f'{log}_{kind}.1.log')
 
 
+def pulled(b, result):
+    """Two readers of different instants of the disk, from before the client begins to after it ends."""
+    readers = []
+    for i in range(2):
+        access = b.daemon.qmp('backup-access-begin', {'id': f'a{i}', 'disks': [{'device': 'src'}]})
+        readers.append(subprocess.Popen(['nbdcopy', access['disks'][0]['uri'], 'null:'],
+                                        stderr=subprocess.DEVNULL))
+        if i == 0:
+            time.sleep(0.5)     # so that they are not side by side
+    result.update(fio_result(b.fio(seconds=8)))
+    for i, reader in enumerate(readers):
+        reader.kill()
+        reader.wait()
+        b.daemon.qmp('backup-access-end', {'id': f'a{i}', 'success': False})
+
+
 def written(b):
     return any(s['stats']['wr_highest_offset'] for s in
                b.daemon.qmp('query-blockstats', {'query-nodes': True}) if s['node-name'] == 'src')
@@ -147,6 +170,8 @@ def work(workload, program, directory, size):
         elif workload == 'slow-backup':
             b.start_backup()
             result.update(fio_result(b.fio(seconds=8)))
+        elif workload == 'pull-backup':
+            pulled(b, result)
         elif workload == 'nbd-rand':
             used = b.cpu()
             result['iops'] = fio_result(b.fio('randread', 32), 'read')['iops']
@@ -159,7 +184,8 @@ def work(workload, program, directory, size):
     return result
 
 
-WORKLOADS = ['idle-backup', 'base-load', 'load-backup', 'during-backup', 'small-backup', 'slow-backup', 'nbd-rand']
+WORKLOADS = ['idle-backup', 'base-load', 'load-backup', 'during-backup', 'small-backup', 'slow-backup',
+             'pull-backup', 'nbd-rand']
 
 
 def make_sources(directory, size):
@@ -174,9 +200,25 @@ def medians(results):
     return {k: statistics.median([r[k] for r in results if k in r]) for k in keys}
 
 
-def tell(workload, median, names):
+def judged(value, goal):
+    good = not goal or (value <= goal[1] if goal[0] == '<=' else value >= goal[1])
+    return f' (goal {goal[0]} {goal[1]}{"" if good else ": MISSED"})' if goal else ''
+
+
+def tell_own(workload, name, median, base):
+    """One daemon by itself: what it has to keep, and what it keeps of its own speed without a job."""
+    parts = [f'{k}={v:.4g}' + judged(v, PLAIN_GOALS.get((workload, k)))
+             for k, v in median.items() if (workload, k) in PLAIN_GOALS]
+    parts += [f'{k}/base-load={v / base[k]:.3g}' + judged(v / base[k], OWN_GOALS.get((workload, k)))
+              for k, v in median.items() if (workload, k) in OWN_GOALS and base.get(k)]
+    if parts:
+        print(f'{workload:13} {name:10}', '  '.join(parts))
+
+
+def tell(workload, median, names, base):
     for name in names:
         print(f'{workload:13} {name:10}', '  '.join(f'{k}={v:.4g}' for k, v in median[name].items()))
+    tell_own(workload, names[0], median[names[0]], base)
     first = names[0]
     for name in names[1:]:
         parts = []
@@ -184,10 +226,7 @@ def tell(workload, median, names):
             if not value or key not in median[first]:
                 continue
             ratio = median[first][key] / value
-            goal = GOALS.get((workload, key))
-            good = goal and (ratio <= goal[1] if goal[0] == '<=' else ratio >= goal[1])
-            parts.append(f'{key}={ratio:.3g}' +
-                         (f' (goal {goal[0]} {goal[1]}{"" if good else ": MISSED"})' if goal else ''))
+            parts.append(f'{key}={ratio:.3g}' + judged(ratio, GOALS.get((workload, key))))
         print(f'{workload:13} {first}/{name}', '  '.join(parts))
     sys.stdout.flush()
 
@@ -204,15 +243,19 @@ def main():
     pairs = [d.split('=', 1) for d in o.daemons or [f'qblk={qblk.DAEMON}', 'qsd=qemu-storage-daemon']]
     os.makedirs(o.dir, exist_ok=True)
     make_sources(o.dir, o.size * MIB)
+    base = {}
     for workload in o.only.split(','):
         results = {name: [] for name, _ in pairs}
         for _ in range(o.runs):
-            for name, program in pairs:
+            for name, program in pairs[:1] if workload == 'pull-backup' else pairs:
                 try:
                     results[name].append(work(workload, program, o.dir, o.size * MIB))
                 except Exception as e:  # pylint: disable=broad-except
                     print(f'{workload:13} {name}: FAILED {e}')
-        tell(workload, {name: medians(results[name]) for name, _ in pairs}, [n for n, _ in pairs])
+        median = {name: medians(results[name]) for name, _ in pairs}
+        if workload == 'base-load':
+            base = median[pairs[0][0]]
+        tell(workload, median, [name for name, _ in pairs], base)
 
 
 if __name__ == '__main__':

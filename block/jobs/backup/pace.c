@@ -13,8 +13,8 @@
  * P1  While guests are busy a level says how much may be in flight.  Up by one level, down by at least half
  *     of what is too much: a sweep that is too fast hurts guests at once, one that is too slow only itself.
  *     While no guest is busy the level does not count.  Up to PACE_START_BYTES one piece is in flight.
- * P2  The limit is, with a target, a little less than it, for a little more than 99 of 100.  Without one: twice the p99 and one
- *     and a half times the median that guests have without the sweep.  The p99 is for guests that must
+ * P2  The limit is, with a target, a little less than it, for a little more than 99 of 100.  Without one: four times the p99 and
+ *     three times the median that guests have without the sweep.  The p99 is for guests that must
  *     answer in time, the median for those that do one request after the other.
  * P3  A window holds only requests that began under its level, after what was in flight above it had ended.
  *     Else a step down would be blamed for what the step before it did, and be followed by more.
@@ -116,6 +116,11 @@ static double strain(const BackupPace *pace)
     return MAX(p99 / (double)limit_p99_ns(pace), p50 / (double)limit_p50_ns(pace));
 }
 
+static int room_percent(const BackupPace *pace)
+{
+    return pace->config.target_ns ? PACE_ROOM_PERCENT : PACE_PLAIN_ROOM_PERCENT;
+}
+
 static bool limit_is_known(const BackupPace *pace)
 {
     return pace->config.target_ns || pace->base_p99_ns;
@@ -211,7 +216,7 @@ static void window_close(BackupPace *pace, int64_t now_ns)
         strained = strain(pace);
         if (strained > 1) {
             step_down(pace, strained, now_ns);
-        } else if (strained * 100 < PACE_ROOM_PERCENT) {
+        } else if (strained * 100 < room_percent(pace)) {
             step_up(pace, now_ns);
         }
     }

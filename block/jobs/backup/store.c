@@ -474,6 +474,9 @@ static void stage_op_changed(void *opaque)
     stage_stats(job->stage, &stats);
     backup_watch_staging(&job->common, &job->alarm, stats.ram_bytes + stats.scratch_bytes,
                          stats.ram_limit + stats.scratch_limit);
+    if (!stage_is_awaited(job->stage)) {
+        qemu_co_queue_restart_all(&job->sweep_wait); /* it gives way to who waits for room */
+    }
     store_kick(job);
 }
 

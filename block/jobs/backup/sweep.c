@@ -37,10 +37,11 @@ static bool stop_wanted(BackupBlockJob *job)
     return job_is_cancelled(&job->common.job) || job->cow_ret < 0;
 }
 
-/* B6, and no more of them than was said. */
+/* B6, and no more of them than was said.  A write that waits for room goes before all of it. */
 static bool is_full(BackupBlockJob *job)
 {
-    return job->settling || job->sweep_in_flight >= job->max_workers ||
+    return job->settling || stage_is_awaited(job->stage) ||
+           job->sweep_in_flight >= job->max_workers ||
            backup_pace_is_full(&job->pace, backup_now());
 }
 
@@ -285,8 +286,7 @@ static void coroutine_fn sleep_before_retry(BackupBlockJob *job)
 {
     int64_t deadline = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + BACKUP_RETRY_NS, rest;
 
-    while (!stop_wanted(job) &&
-           (rest = deadline - qemu_clock_get_ns(QEMU_CLOCK_REALTIME)) > 0) {
+    while (!stop_wanted(job) && (rest = deadline - qemu_clock_get_ns(QEMU_CLOCK_REALTIME)) > 0) {
         job_sleep_ns(&job->common.job, rest);
     }
 }
@@ -310,7 +310,8 @@ static int coroutine_fn handle_failure(BackupBlockJob *job, int ret, bool error_
          * user has made room and resumes it. */
         pause_point(job);
     }
-    job->sweep_offset = MIN(job->sweep_offset, job->retry_offset); /* also of what failed meanwhile */
+    job->sweep_offset =
+        MIN(job->sweep_offset, job->retry_offset); /* also of what failed meanwhile */
     job->retry_offset = INT64_MAX;
     job->sweep_ret = 0;
     store_retry(job);
