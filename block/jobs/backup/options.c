@@ -10,6 +10,7 @@
 #include <inttypes.h>
 
 #include "block/copy/scratch.h"
+#include "block/copy/stage.h"
 #include "block/jobs/backup.h"
 
 /* Without @stage all is default, as with one that says nothing. */
@@ -47,6 +48,11 @@ static int check_scratch(const BackupStage *stage, int64_t *ret_bytes, Error **e
         (stage->scratch_folder || stage->scratch_node)) {
         error_setg(errp, "%s has no effect when scratch is 0, which means no scratch",
                    stage->scratch_folder ? "scratch-folder" : "scratch-node");
+        return -EINVAL;
+    }
+    if (stage->has_scratch && stage->scratch > 0 && stage->scratch < STAGE_SEGMENT_BYTES) {
+        error_setg(errp, "scratch must be at least %lld, the piece in which it is taken, or 0",
+                   (long long)STAGE_SEGMENT_BYTES);
         return -EINVAL;
     }
     if (stage->has_scratch && stage->scratch > INT64_MAX) {
@@ -113,10 +119,19 @@ static int coroutine_fn find_scratch_node(const BackupStageArgs *args, BlockDriv
     if (!bs) {
         return -ENOENT;
     }
+    if (bdrv_is_read_only(bs)) {
+        error_setg(errp, "scratch-node '%s' is read-only", args->scratch_node);
+        return -EACCES;
+    }
     length = bdrv_getlength(bs);
     if (length < 0) {
         error_setg_errno(errp, -length, "Unable to get length for '%s'", args->scratch_node);
         return length;
+    }
+    if (length < STAGE_SEGMENT_BYTES) {
+        error_setg(errp, "scratch-node '%s' must have at least %lld bytes", args->scratch_node,
+                   (long long)STAGE_SEGMENT_BYTES);
+        return -EINVAL;
     }
     bdrv_ref(bs);
     if (bdrv_get_aio_context(bs) != ctx) {

@@ -78,6 +78,8 @@ static void test_refused(void)
          "ram must be at least 65536: one cluster has to fit in it"},
         {{.has_ram = true, .ram = UINT64_MAX},
          "ram must be at most 68719476736: that much is for a scratch"},
+        {{.has_scratch = true, .scratch = 1048575},
+         "scratch must be at least 1048576, the piece in which it is taken, or 0"},
         {{.has_scratch = true, .scratch = UINT64_MAX},
          "scratch must be at most 9223372036854775807"},
         {{.scratch_folder = (char *)"/f", .scratch_node = (char *)"n"},
