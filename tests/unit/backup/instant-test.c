@@ -16,6 +16,7 @@ typedef struct Story {
     uint32_t seed;
     GRand *rand;
     BlockDriverState *source, *target;
+    BlockDriverState *scratch; /* of the last backup; NULL: none */
     BdrvChild *users[WRITERS_MAX];
     StoryWriter *writers[WRITERS_MAX];
     unsigned n_writers;
@@ -80,6 +81,15 @@ static void coroutine_fn tell_begin(Story *s, uint32_t seed)
     prepare_disks(s);
 }
 
+static void coroutine_fn drop_scratch(Story *s)
+{
+    if (s->scratch) {
+        g_assert_cmpint(s->scratch->refcnt, ==, 1);
+        bdrv_co_unref(s->scratch);
+        s->scratch = NULL;
+    }
+}
+
 static void coroutine_fn tell_end(Story *s)
 {
     for (unsigned i = 0; i < s->n_writers; i++) {
@@ -97,6 +107,7 @@ static void coroutine_fn tell_end(Story *s)
     g_assert_cmpint(s->target->refcnt, ==, 1);
     bdrv_co_unref(s->source);
     bdrv_co_unref(s->target);
+    drop_scratch(s);
     g_rand_free(s->rand);
 }
 
@@ -107,6 +118,8 @@ static BlockJob *coroutine_fn take(Story *s, BackupJobArgs *args)
     args->job_id = "b";
     args->source = s->source;
     args->target = s->target;
+    drop_scratch(s);
+    s->scratch = story_choose_staging(s->seed, &args->staging);
     for (unsigned i = 0; i < s->n_writers; i++) {
         story_writer_before(s->writers[i]);
     }
@@ -136,7 +149,8 @@ static void coroutine_fn play(Story *s, BlockJob *job)
             break;
         default: {
             /* B9: before-write copies keep off a quiet target, though the source is being written. */
-            BlockDriverState *quiet = g_rand_boolean(s->rand) ? s->source : s->target;
+            BlockDriverState *nodes[] = {s->source, s->target, s->scratch};
+            BlockDriverState *quiet = nodes[g_rand_int_range(s->rand, 0, s->scratch ? 3 : 2)];
 
             bdrv_co_drained_begin(quiet);
             for (int turns = 0; turns < 5; turns++) {
@@ -207,7 +221,7 @@ static void coroutine_fn bitmap_story(uint32_t seed)
 static void coroutine_fn two_disk_story(uint32_t seed)
 {
     GRand *rand = g_rand_new_with_seed(seed);
-    BlockDriverState *source[2], *target[2];
+    BlockDriverState *source[2], *target[2], *scratch[2];
     BdrvChild *user[2];
     BlockJob *job[2];
     StoryWriter *w;
@@ -230,6 +244,7 @@ static void coroutine_fn two_disk_story(uint32_t seed)
                               .target = target[i],
                               .job_id = i ? "b1" : "b0"};
 
+        scratch[i] = story_choose_staging(seed + i, &args.staging);
         job[i] = backup_co_job_create(&args, &error_abort);
         job_ref(&job[i]->job);
     }
@@ -248,6 +263,9 @@ static void coroutine_fn two_disk_story(uint32_t seed)
         block_test_co_user_free(user[i]);
         bdrv_co_unref(source[i]);
         bdrv_co_unref(target[i]);
+        if (scratch[i]) {
+            bdrv_co_unref(scratch[i]);
+        }
     }
     g_rand_free(rand);
 }

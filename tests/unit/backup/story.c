@@ -23,7 +23,7 @@ static void stamp(uint8_t *buf, int64_t bytes, uint32_t id, uint32_t number)
 static StoryWrite next_write(StoryWriter *w)
 {
     int64_t room = w->end - w->start;
-    StoryWrite op = {.disk = g_rand_int_range(w->rand, 0, w->n_disks), .kind = 1};
+    StoryWrite op = {.disk = g_rand_int_range(w->rand, 0, w->n_disks), .kind = STORY_DATA};
     int64_t unit = w->sector_sized ? 512 : 1;
 
     op.bytes = g_rand_int_range(w->rand, 0, 8) ? g_rand_int_range(w->rand, 1, 9) * 512
@@ -32,7 +32,9 @@ static StoryWrite next_write(StoryWriter *w)
     op.offset = w->start + g_rand_int_range(w->rand, 0, room - op.bytes + 1);
     op.offset = QEMU_ALIGN_DOWN(op.offset, unit);
     if (w->with_zeroes && g_rand_int_range(w->rand, 0, 6) == 0) {
-        op.kind = 0;
+        op.kind = STORY_ZEROES;
+    } else if (w->with_discards && g_rand_int_range(w->rand, 0, 6) == 0) {
+        op.kind = STORY_DISCARD;
     }
     return op;
 }
@@ -44,7 +46,11 @@ static int coroutine_fn send(StoryWriter *w, const StoryWrite *op, uint32_t numb
     BdrvRequestFlags unmap = w->with_discards ? BDRV_REQ_MAY_UNMAP : 0;
     BlockBackend *blk = w->blks[op->disk];
 
-    if (op->kind == 0) {
+    if (op->kind == STORY_DISCARD) {
+        return blk ? blk_co_pdiscard(blk, op->offset, op->bytes)
+                   : bdrv_co_pdiscard(w->users[op->disk], op->offset, op->bytes);
+    }
+    if (op->kind == STORY_ZEROES) {
         return blk ? blk_co_pwrite_zeroes(blk, op->offset, op->bytes, unmap)
                    : bdrv_co_pwrite_zeroes(w->users[op->disk], op->offset, op->bytes, unmap);
     }
@@ -142,35 +148,57 @@ void coroutine_fn story_writer_co_stop(StoryWriter *w)
     }
 }
 
-static void replay(StoryWriter *w, guint from, guint to, uint8_t **state)
+/*
+ * What a disk may hold: @bytes, and zero instead where @discarded: a discard is advice, done or not.
+ */
+typedef struct StoryState {
+    uint8_t *bytes, *discarded;
+} StoryState;
+
+static void replay(StoryWriter *w, guint from, guint to, StoryState *state)
 {
     for (guint i = from; i < to; i++) {
         const StoryWrite *op = &g_array_index(w->log, StoryWrite, i);
-        uint8_t *p = state[op->disk] + op->offset - w->start;
+        int64_t at = op->offset - w->start;
 
-        if (op->kind == 0) {
-            memset(p, 0, op->bytes);
-        } else {
-            stamp(p, op->bytes, w->id, i);
+        memset(state[op->disk].discarded + at, op->kind == STORY_DISCARD, op->bytes);
+        if (op->kind == STORY_ZEROES) {
+            memset(state[op->disk].bytes + at, 0, op->bytes);
+        } else if (op->kind == STORY_DATA) {
+            stamp(state[op->disk].bytes + at, op->bytes, w->id, i);
         }
     }
+}
+
+static bool is_state(const StoryState *state, const uint8_t *copy, int64_t bytes)
+{
+    if (memcmp(state->bytes, copy, bytes) == 0) {
+        return true;
+    }
+    for (int64_t i = 0; i < bytes; i++) {
+        if (copy[i] != state->bytes[i] && (copy[i] != 0 || !state->discarded[i])) {
+            return false;
+        }
+    }
+    return true;
 }
 
 guint story_writer_check_bytes(StoryWriter *w, uint8_t **copies)
 {
     int64_t bytes = w->end - w->start;
-    uint8_t *state[2] = {NULL, NULL};
+    StoryState state[2] = {{NULL}};
     guint k;
     bool found = false;
 
     for (unsigned i = 0; i < w->n_disks; i++) {
-        state[i] = g_memdup2(w->initial[i], bytes);
+        state[i].bytes = g_memdup2(w->initial[i], bytes);
+        state[i].discarded = g_malloc0(bytes);
     }
     replay(w, 0, w->lo, state);
     for (k = w->lo; k <= w->hi; k++) {
         found = true;
         for (unsigned i = 0; i < w->n_disks; i++) {
-            found = found && memcmp(state[i], copies[i] + w->start, bytes) == 0;
+            found = found && is_state(&state[i], copies[i] + w->start, bytes);
         }
         if (found) {
             break;
@@ -185,7 +213,8 @@ guint story_writer_check_bytes(StoryWriter *w, uint8_t **copies)
         g_test_fail();
     }
     for (unsigned i = 0; i < w->n_disks; i++) {
-        g_free(state[i]);
+        g_free(state[i].bytes);
+        g_free(state[i].discarded);
     }
     return k;
 }
@@ -252,6 +281,25 @@ int coroutine_fn story_co_wait(BlockJob *job)
     ret = job->job.ret;
     job_unref(&job->job);
     return ret;
+}
+
+BlockDriverState *story_choose_staging(uint32_t seed, BackupStaging *ret)
+{
+    static const uint32_t aligns[] = {1, 512, 4096};
+    const char *s = g_getenv("STAGING");
+    unsigned mode = s ? strtoul(s, NULL, 10) : (seed * 2654435761u >> 16) % 5;
+    BlockDriverState *scratch;
+
+    *ret = (BackupStaging){.ram_bytes = mode == 0 ? 0 : 4096, .cow_timeout_ns = mode == 4 ? -1 : 0};
+    if (mode != 2 && mode != 3) {
+        return NULL;
+    }
+    scratch = test_ram_new(NULL, 0);
+    test_ram_set_alignment(scratch, aligns[seed % 3]);
+    test_ram_set_delay(scratch, TEST_RAM_ALL_IO, seed % 7 * 20000);
+    ret->scratch = scratch;
+    ret->scratch_bytes = mode == 2 ? 64 * MiB : 1 * MiB;
+    return scratch;
 }
 
 unsigned story_seeds(unsigned usual)

@@ -13,7 +13,7 @@
 typedef struct StoryWrite {
     unsigned disk;
     int64_t offset, bytes;
-    uint8_t kind; /* 0: zeroes or discard, else data of the write's number */
+    enum { STORY_ZEROES, STORY_DATA, STORY_DISCARD } kind; /* data: of the write's number */
 } StoryWrite;
 
 /*
@@ -58,6 +58,12 @@ void story_writer_free(StoryWriter *w);
 BlockJob *coroutine_fn story_co_start_backup(const BackupJobArgs *args);
 /* Wait for its end; 0, or what it failed with. Drops the reference that start took. */
 int coroutine_fn story_co_wait(BlockJob *job);
+/*
+ * Where old data is staged, chosen by the seed or STAGING in the environment: 0, the defaults; else memory
+ * for one unit, and 1, nothing else; 2, a scratch that is large enough; 3, one that is not; 4, writes wait as
+ * long as it takes.  Return: the scratch, for the caller to unref; NULL: none.
+ */
+BlockDriverState *story_choose_staging(uint32_t seed, BackupStaging *ret);
 /* How many stories to tell: SEEDS in the environment, or @usual. */
 unsigned story_seeds(unsigned usual);
 
