@@ -20,11 +20,13 @@ void bdrv_link_child(BdrvChild *c, BlockDriverState *bs)
     if (bs->quiesce_counter > 0) { /* D3 */
         bdrv_parent_drained_begin(c);
     }
+    bdrv_child_wait_begin(c); /* D6 */
 }
 
 /* The reference stays: the caller drops it. */
 void bdrv_unlink_child(BdrvChild *c)
 {
+    bdrv_child_wait_end(c); /* D6 */
     QLIST_REMOVE(c, next_parent);
 }
 

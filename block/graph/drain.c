@@ -20,6 +20,9 @@
  * D4  The shape of the graph, permissions' effects on drivers and write observers of a node change only
  *     while it is quiesced, or in its home context; before-write notifiers are added only then.  Taken
  *     off they may be at any time: the list knows who stands where in it (N2 of util/notify.h).
+ * D6  While a node is quiesced somebody waits for what is in flight in it, and so for what that has become in
+ *     the nodes below: their drivers are told (waited_for), each once, and again when nobody waits any
+ *     more.  Edges that come and go meanwhile keep that, as D3.
  * D5  The end of the last request kicks the waiter through a bottom half of the main context, so that
  *     a wake can be neither lost nor too early.
  */
@@ -56,6 +59,56 @@ void bdrv_parent_drained_end(BdrvChild *c)
     }
 }
 
+/* D6 */
+static void wait_begin(BlockDriverState *bs)
+{
+    BdrvChild *c;
+
+    if (bs->waited_for++ > 0) {
+        return;
+    }
+    if (bs->drv && bs->drv->life->drain_begin) {
+        bs->drv->life->drain_begin(bs);
+    }
+    QLIST_FOREACH (c, &bs->children, next) {
+        bdrv_child_wait_begin(c);
+    }
+}
+
+static void wait_end(BlockDriverState *bs)
+{
+    BdrvChild *c;
+
+    assert(bs->waited_for > 0);
+    if (--bs->waited_for > 0) {
+        return;
+    }
+    QLIST_FOREACH (c, &bs->children, next) {
+        bdrv_child_wait_end(c);
+    }
+    if (bs->drv && bs->drv->life->drain_end) {
+        bs->drv->life->drain_end(bs);
+    }
+}
+
+void bdrv_child_wait_begin(BdrvChild *c)
+{
+    const BlockDriverState *parent = c->klass->parent_is_bds ? c->opaque : NULL;
+
+    if (parent && parent->waited_for > 0 && !c->waited_for) {
+        c->waited_for = true;
+        wait_begin(c->bs);
+    }
+}
+
+void bdrv_child_wait_end(BdrvChild *c)
+{
+    if (c->waited_for) {
+        c->waited_for = false;
+        wait_end(c->bs);
+    }
+}
+
 void bdrv_quiesce_begin(BlockDriverState *bs)
 {
     BdrvChild *c;
@@ -67,9 +120,7 @@ void bdrv_quiesce_begin(BlockDriverState *bs)
     QLIST_FOREACH (c, &bs->parents, next_parent) {
         bdrv_parent_drained_begin(c);
     }
-    if (bs->drv && bs->drv->life->drain_begin) {
-        bs->drv->life->drain_begin(bs);
-    }
+    wait_begin(bs);
 }
 
 void bdrv_quiesce_end(BlockDriverState *bs)
@@ -82,9 +133,7 @@ void bdrv_quiesce_end(BlockDriverState *bs)
         return;
     }
     trace_bdrv_quiesce(bs->node_name, false);
-    if (bs->drv && bs->drv->life->drain_end) {
-        bs->drv->life->drain_end(bs);
-    }
+    wait_end(bs);
     QLIST_FOREACH (c, &bs->parents, next_parent) {
         bdrv_parent_drained_end(c);
     }

@@ -13,6 +13,10 @@ void bdrv_unlink_child(BdrvChild *c);
 void bdrv_parent_drained_begin(BdrvChild *c);
 void bdrv_parent_drained_end(BdrvChild *c);
 
+/* drain.c: an edge whose parent is waited for makes its child so too; nothing otherwise. */
+void bdrv_child_wait_begin(BdrvChild *c);
+void bdrv_child_wait_end(BdrvChild *c);
+
 /*
  * perm.c: compute and check what follows from the new_perm and new_shared of the edges above @roots.
  * On failure they are what they were.

@@ -88,7 +88,10 @@ typedef struct BlockDriverLife {
                                           int flags, void **ret_state, Error **errp);
     void (*reopen_commit)(BlockDriverState *bs, void *state);
     void (*reopen_abort)(BlockDriverState *bs, void *state);
-    /* Filters with requests of their own to hold or let go.  Main thread.  May be NULL. */
+    /*
+     * Somebody waits for what is in flight, in this node or in one above it; and nobody any more.  Requests
+     * that a driver holds back are to go on, or to end.  Main thread.  May be NULL.
+     */
     void (*drain_begin)(BlockDriverState *bs);
     void (*drain_end)(BlockDriverState *bs);
     /*

@@ -59,6 +59,7 @@ struct BdrvChild {
     uint64_t new_perm, new_shared; /* during a permission transaction only */
     uint64_t unshared_below;       /* what is done to the nodes below is done through bs */
     bool quiesced_parent;          /* drained_begin was called through this edge and not ended */
+    bool waited_for;               /* the child is waited for because the parent is */
     QLIST_ENTRY(BdrvChild) next;   /* of the parent's children */
     QLIST_ENTRY(BdrvChild) next_parent; /* of the child's parents */
 };
@@ -98,6 +99,7 @@ typedef struct BlockLimits {
     int64_t max_pdiscard, pdiscard_alignment; /* 0: no limit / request_alignment */
     int64_t max_pwrite_zeroes, pwrite_zeroes_alignment;
     int max_iov;
+    unsigned max_in_flight; /* requests that one client should have here at once, 0: any number */
 } BlockLimits;
 
 struct BlockDriverState {
@@ -128,6 +130,7 @@ struct BlockDriverState {
     QLIST_HEAD(, BdrvOpBlocker) op_blockers;
     QLIST_HEAD(, BdrvDirtyBitmap) dirty_bitmaps; /* the dirty room's */
     BlockdevOptions *options;                    /* as opened, for reopen and query; owned */
+    unsigned waited_for;                         /* quiesces of this node and of nodes above it */
 
     /* Atomic. */
     int quiesce_counter;

@@ -87,9 +87,11 @@ static void coroutine_fn sections_nest(void)
     g_assert_cmpint(toy_of(c.top)->drained, ==, 1);
     bdrv_co_drained_end(c.disk);
     bdrv_co_drained_end(c.disk);
-    g_assert_cmpint(toy_of(c.disk)->drained, ==, 0);
+    g_assert_cmpint(toy_of(c.disk)->drained, ==,
+                    1); /* D6: the top waits for what is in flight here */
     g_assert_cmpint(toy_user_drained(c.user), ==, 1);
     bdrv_co_drained_end(c.top);
+    g_assert_cmpint(toy_of(c.disk)->drained, ==, 0);
     g_assert_cmpint(toy_user_drained(c.user), ==, 0);
     g_assert_cmpint(toy_of(c.top)->drained, ==, 0);
     chain_free(&c);
@@ -111,6 +113,31 @@ static void coroutine_fn edge_that_comes_is_quiesced_and_one_that_goes_is_not(vo
     toy_co_user_free(late); /* checks that it was let go */
     bdrv_co_drained_end(c.disk);
     g_assert_cmpint(toy_user_drained(c.user), ==, 0);
+    chain_free(&c);
+}
+
+/* D6 */
+static void coroutine_fn a_node_is_waited_for_while_one_above_it_is_quiesced(void)
+{
+    BlockDriverState *other = toy_new("other");
+    Chain c = chain_new();
+
+    bdrv_co_drained_begin(c.top);
+    bdrv_co_drained_begin(c.top);
+    g_assert_cmpint(toy_of(c.disk)->drained, ==, 1); /* told once */
+    g_assert_cmpint(c.disk->quiesce_counter, ==, 0);
+    bdrv_co_unref_child(c.top, c.top->file);
+    g_assert_cmpint(toy_of(c.disk)->drained, ==, 0);
+    bdrv_attach_child(c.top, other, "file", BDRV_CHILD_FILTERED, &error_abort);
+    g_assert_cmpint(toy_of(other)->drained, ==, 1);
+    bdrv_co_unref_child(c.top, c.top->file);
+    g_assert_cmpint(toy_of(other)->drained, ==, 0);
+    bdrv_attach_child(c.top, c.disk, "file", BDRV_CHILD_FILTERED, &error_abort);
+    bdrv_co_drained_end(c.top);
+    g_assert_cmpint(toy_of(c.disk)->drained, ==, 1);
+    bdrv_co_drained_end(c.top);
+    g_assert_cmpint(toy_of(c.disk)->drained, ==, 0);
+    bdrv_co_unref(other);
     chain_free(&c);
 }
 
@@ -214,6 +241,8 @@ static void add(void)
     block_test_add("/graph/drain/sections nest and a user is told once", sections_nest);
     block_test_add("/graph/drain/an edge that comes is quiesced, one that goes is let go",
                    edge_that_comes_is_quiesced_and_one_that_goes_is_not);
+    block_test_add("/graph/drain/a node is waited for while one above it is quiesced",
+                   a_node_is_waited_for_while_one_above_it_is_quiesced);
     block_test_add("/graph/drain/a refused edge leaves its parent running",
                    refused_edge_leaves_its_parent_running);
     block_test_add("/graph/drain/several nodes are quiesced at one instant",
