@@ -5,7 +5,7 @@ right and wrong, while NBD clients read, write and hang up, and the NBD servers 
 killed, stopped and continued.
 
     SECONDS=3600 tests/flow/random-commands-do-no-harm.py      as long as that; --nightly: half an hour
-    NBD_SERVERS=2 tests/flow/random-commands-do-no-harm.py     with servers that come and go (default: none)
+    NBD_SERVERS=0 tests/flow/random-commands-do-no-harm.py     without servers that come and go (default: 2)
 
 What must hold, whatever is said: every command is answered in time and in form, the disk "gold" holds
 what was written to it, no sanitizer speaks, and "quit" ends the daemon soon and without a leak.
@@ -37,7 +37,7 @@ FILES = [f'f{i}' for i in range(5)]
 JOBS = [f'j{i}' for i in range(5)]
 EXPORTS = [f'e{i}' for i in range(4)]
 BITMAPS = [f'b{i}' for i in range(3)]
-SERVERS = [f's{i}' for i in range(int(os.environ.get('NBD_SERVERS', '0')))]
+SERVERS = [f's{i}' for i in range(int(os.environ.get('NBD_SERVERS', '2')))]
 GROUPS, IOTHREADS = ['t0', 't1'], ['io0', 'io1']
 # What is no number, no name and no path that anything could want.
 JUNK = [None, True, -1, 0, 1 << 62, 1 << 64, 1.5, '', 'a b', 'ghost', '\u00e9', [], {}, [1], {'a': 1},
