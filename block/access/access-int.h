@@ -4,6 +4,7 @@
 #define BLOCK_ACCESS_ACCESS_INT_H
 
 #include "block/access/access.h"
+#include "aio/timer.h"
 #include "block/copy/stage.h"
 #include "block/dirty/dirty-bitmap.h"
 
@@ -15,6 +16,18 @@
  * long is of no use, and a guest's own patience with its disk is usually 30 s.
  */
 #define ACCESS_WAIT_NS (10 * INT64_C(1000000000))
+
+/*
+ * Readers of a view give way to the disk's own users: they come to fetch all of it, with deep queues, and
+ * a request of a user would stand behind them.  ACCESS_READ_BYTES is what one connection's requests come to,
+ * which keeps a disk busy; ACCESS_READ_BUSY_BYTES, one large request, is what may be under way for
+ * ACCESS_BUSY_NS after a write.  A quiesce of the disk waits for what the clients of an export have under way,
+ * ACCESS_READ_REQUESTS for each of their connections.
+ */
+#define ACCESS_READ_BYTES      (1 * MiB)
+#define ACCESS_READ_BUSY_BYTES (256 * KiB)
+#define ACCESS_BUSY_NS         (20 * SCALE_MS)
+#define ACCESS_READ_REQUESTS   4
 
 typedef struct AccessDisk AccessDisk;
 /* Counted (g_atomic_rc_box): bottom halves hold one too. */
@@ -34,9 +47,12 @@ struct AccessDisk {
 
     /* Home. */
     NotifierWithReturn before_write;
-    bool over;          /* A5: nothing is captured any more */
-    unsigned captures;  /* writes in the notifier */
-    bool breaking;      /* the room is being given back */
+    bool over;         /* A5: nothing is captured any more */
+    unsigned captures; /* writes in the notifier */
+    bool breaking;     /* the room is being given back */
+    int64_t last_write_ns;
+    int64_t reading;    /* bytes that readers of the view have under way */
+    CoQueue turn;       /* readers that wait until these are fewer */
     CoQueue left, gate; /* who waits for these to end, or for I/O on the scratch; for A7 */
 
     /* Atomic. */

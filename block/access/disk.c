@@ -214,6 +214,7 @@ static int coroutine_fn before_write_notify(NotifierWithReturn *notifier, void *
     if (bytes <= 0 || disk->over) {
         return 0;
     }
+    disk->last_write_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
     if (req->type == BDRV_TRACKED_DISCARD && !stage_is_captured(disk->stage, offset, bytes)) {
         return BDRV_NOTIFY_DROP;
     }
@@ -340,6 +341,8 @@ int coroutine_fn access_disk_co_prepare(AccessDisk *disk, const BackupAccessArgs
     disk->export = g_strdup(one->export);
     qemu_co_queue_init(&disk->left);
     qemu_co_queue_init(&disk->gate);
+    qemu_co_queue_init(&disk->turn);
+    disk->last_write_ns = INT64_MIN / 2;
     disk->before_write.notify = before_write_notify;
     bdrv_ref(one->source);
     disk->source = one->source;

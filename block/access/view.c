@@ -41,6 +41,36 @@ static void coroutine_fn leave_home(AioContext *here)
     }
 }
 
+/* One alone may have any size. */
+static bool is_turn(const AccessDisk *disk, int64_t bytes)
+{
+    int64_t idle_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - disk->last_write_ns;
+    int64_t most = idle_ns < ACCESS_BUSY_NS ? ACCESS_READ_BUSY_BYTES : ACCESS_READ_BYTES;
+
+    return disk->reading == 0 || disk->reading + bytes <= most;
+}
+
+/* In turn, as far as it goes: who is woken and finds too little room goes behind the others. */
+static void coroutine_fn take_turn(AccessDisk *disk, int64_t bytes)
+{
+    bool waited = false;
+
+    while ((!waited && !qemu_co_queue_empty(&disk->turn)) || !is_turn(disk, bytes)) {
+        qemu_co_queue_wait(&disk->turn, NULL);
+        waited = true;
+    }
+    disk->reading += bytes;
+    if (disk->reading < ACCESS_READ_BUSY_BYTES) {
+        qemu_co_queue_next(&disk->turn); /* there may be room for another */
+    }
+}
+
+static void end_turn(AccessDisk *disk, int64_t bytes)
+{
+    disk->reading -= bytes;
+    qemu_co_queue_next(&disk->turn);
+}
+
 /* Whole units, or up to the end of the disk. */
 static int coroutine_fn read_units(AccessDisk *disk, int64_t offset, int64_t bytes, void *buf)
 {
@@ -49,7 +79,9 @@ static int coroutine_fn read_units(AccessDisk *disk, int64_t offset, int64_t byt
     if (access_disk_broken(disk) < 0) {
         return -EIO;
     }
+    take_turn(disk, bytes);
     ret = stage_co_read(disk->stage, offset, bytes, buf);
+    end_turn(disk, bytes);
     return access_disk_broken(disk) < 0 ? -EIO : ret; /* A5 */
 }
 
@@ -200,6 +232,7 @@ static void view_refresh_limits(BlockDriverState *bs)
     /* We make requests of our own, and what is below splits them. */
     bs->bl.max_transfer = 0;
     bs->bl.max_iov = 0;
+    bs->bl.max_in_flight = ACCESS_READ_REQUESTS;
 }
 
 static void view_child_perm(BlockDriverState *bs, BdrvChild *c, BdrvChildRole role, uint64_t perm,

@@ -30,6 +30,8 @@
  * N6  Context: the reader may sit in a recv of the AioContext that the node has left.  Whatever it and the
  *     sender touch is under client->lock; requests are entered in client->ctx only, which changes
  *     only while quiesced.
+ * N7  A node may ask that no more than a few requests of a client execute at once (bl.max_in_flight): others
+ *     wait at the gate, where a quiesce of the node does not wait for them.
  *
  * The handshake is handshake.c and meta.c; execution request.c and status.c; N3 reply.c; the listener
  * server.c; what is exported export.c; bytes and checks (N1) wire.c.
@@ -359,8 +361,16 @@ static int reserve_buffer(NbdRequest *req, size_t bytes)
     return 0;
 }
 
+/* N7.  Under the lock. */
+static bool is_full(const NbdClient *client)
+{
+    unsigned max = client->exp->max_executing;
+
+    return max > 0 && client->n_executing >= max;
+}
+
 /*
- * N4 and N6: returns in client->ctx, with a request counted as executing also when the connection is
+ * N4, N6 and N7: returns in client->ctx, with a request counted as executing also when the connection is
  * over (-ECANCELED).
  */
 static int coroutine_fn pass_gate(NbdClient *client)
@@ -368,8 +378,9 @@ static int coroutine_fn pass_gate(NbdClient *client)
     bool broken;
 
     g_mutex_lock(&client->lock);
-    while (!client->broken && (client->quiesced || !in_aio_context(client->ctx))) {
-        if (client->quiesced) {
+    while (!client->broken &&
+           (client->quiesced || is_full(client) || !in_aio_context(client->ctx))) {
+        if (client->quiesced || is_full(client)) {
             client_wait(client);
         } else {
             AioContext *ctx = client->ctx;
@@ -391,6 +402,9 @@ static void leave_gate(NbdClient *client)
     bool kick;
 
     g_mutex_lock(&client->lock);
+    if (is_full(client)) {
+        nbd_client_wake(client);
+    }
     client->n_executing--;
     kick = client->quiesced && client->n_executing == 0;
     g_mutex_unlock(&client->lock);

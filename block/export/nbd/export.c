@@ -251,6 +251,7 @@ static int coroutine_fn nbd_co_create(BlockExport *common, const BlockExportOpti
     exp->description = g_strdup(nbd->description);
     exp->read_only = !(opts->has_writable && opts->writable);
     exp->allocation_depth = nbd->has_allocation_depth && nbd->allocation_depth;
+    exp->max_executing = blk_bs(common->blk)->bl.max_in_flight;
     QTAILQ_INIT(&exp->clients);
     r = take_bitmaps(exp, blk_bs(common->blk), nbd, errp);
     if (r < 0) {

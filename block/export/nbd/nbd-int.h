@@ -59,6 +59,7 @@ typedef struct NbdExport {
     char *description; /* may be NULL */
     bool read_only;
     bool allocation_depth;
+    unsigned max_executing;    /* of each client, 0: any number; what the node asks for */
     BdrvDirtyBitmap **bitmaps; /* busy while exported */
     size_t n_bitmaps;
     /* Main thread. */
