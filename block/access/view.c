@@ -60,8 +60,8 @@ static void coroutine_fn take_turn(AccessDisk *disk, int64_t bytes)
         waited = true;
     }
     disk->reading += bytes;
-    if (disk->reading < ACCESS_READ_BUSY_BYTES) {
-        qemu_co_queue_next(&disk->turn); /* there may be room for another */
+    if (is_turn(disk, bytes)) {
+        qemu_co_queue_next(&disk->turn); /* another like this one */
     }
 }
 

@@ -435,6 +435,34 @@ static void coroutine_fn test_block_status_is_that_of_the_instant(void)
     bed_end(&b);
 }
 
+/* What readers have under way depends on when the guest has last written. */
+static void coroutine_fn test_readers_of_a_view_give_way_to_a_guest_that_writes(void)
+{
+    BlockTestRequest *reads[32];
+    Bed b = {0};
+
+    bed_begin(&b, MiB, false, NULL);
+    block_test_co_fill(b.guest, 0, 4096, 7);
+    test_ram_hold(b.source, TEST_RAM_READ, 0, DISK_BYTES);
+    for (unsigned i = 0; i < ARRAY_SIZE(reads); i++) {
+        reads[i] = block_test_co_start(b.reader, BLOCK_TEST_READ, i * 64 * KiB, 64 * KiB, 0);
+    }
+    block_test_co_settle();
+    g_assert_cmpuint(test_ram_held(b.source), ==, 256 / 64);
+    g_assert_true(test_ram_release_one(b.source));
+    block_test_co_settle();
+    g_assert_cmpuint(test_ram_held(b.source), ==, 256 / 64);
+    qemu_co_sleep_ns(30 * SCALE_MS);
+    g_assert_true(test_ram_release_one(b.source));
+    block_test_co_settle();
+    g_assert_cmpuint(test_ram_held(b.source), ==, 1024 / 64);
+    test_ram_release(b.source);
+    for (unsigned i = 0; i < ARRAY_SIZE(reads); i++) {
+        g_assert_cmpint(block_test_co_join(reads[i]), ==, 0);
+    }
+    bed_end(&b);
+}
+
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
@@ -467,6 +495,8 @@ static void add_tests(void)
     ADD("a quiesce of the disk lets go on what it waits for",
         a_quiesce_of_the_disk_lets_go_on_what_it_waits_for);
     ADD("block status is that of the instant", block_status_is_that_of_the_instant);
+    ADD("readers of a view give way to a guest that writes",
+        readers_of_a_view_give_way_to_a_guest_that_writes);
 #undef ADD
 }
 
