@@ -196,6 +196,7 @@ static void piece_done(SweepPiece *piece, int ret, bool error_is_read)
     backup_pace_sweep_done(&job->pace, piece->paced, backup_now());
     g_free(piece);
     qemu_co_queue_restart_all(&job->sweep_wait);
+    store_kick(job); /* what it left alone, or could not read, is nobody's now */
 }
 
 static void coroutine_fn data_entry(void *opaque)

@@ -359,6 +359,28 @@ static void coroutine_fn test_a_source_that_times_out_is_not_taken_for_a_lack_of
     }
 }
 
+/* What a piece of zeros has left alone because it is staged is the storers' again when the piece has gone. */
+static void coroutine_fn test_a_piece_of_zeros_does_not_keep_room_from_coming_free(void)
+{
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_FULL);
+    g_assert_cmpint(bdrv_co_pwrite_zeroes(s.user, 0, DISK_BYTES, BDRV_REQ_MAY_UNMAP), ==, 0);
+    memset(s.old, 0, DISK_BYTES);
+    test_ram_poke_pattern(s.target, 0, DISK_BYTES, 2);
+    test_ram_hold(s.target, TEST_RAM_ZERO, 0, DISK_BYTES);
+    s.job = story_co_start_backup(&s.args);
+    test_ram_co_wait_held(s.target, 1);
+    start_writes(&s);
+    qemu_co_sleep_ns(SOON_NS);
+    g_assert_cmpint(count_done(&s), <, WRITES);
+    test_ram_release(s.target);
+    join_writes(&s, SOON_NS);
+    expect_end(&s, LONG_NS, 0, NULL);
+    expect_copy(&s);
+    tear_down(&s);
+}
+
 static void coroutine_fn drain_entry(void *opaque)
 {
     Scene *s = opaque;
@@ -443,6 +465,8 @@ static void add_tests(void)
                    test_a_scratch_that_forgets_breaks_the_backup);
     block_test_add("/backup/room/a source that times out is not taken for a lack of room",
                    test_a_source_that_times_out_is_not_taken_for_a_lack_of_room);
+    block_test_add("/backup/room/a piece of zeros does not keep room from coming free",
+                   test_a_piece_of_zeros_does_not_keep_room_from_coming_free);
     block_test_add("/backup/room/any quiesce ends while writes wait for room",
                    test_any_quiesce_ends_while_writes_wait_for_room);
 }
