@@ -104,27 +104,26 @@ static void coroutine_fn an_error_of_the_disk_is_the_client_s_answer(void *opaqu
     bench_free(&bench);
 }
 
-/* More than there are slots, in one piece: N2 holds the rest back, and all are answered. */
-static void coroutine_fn a_flood_of_requests_is_answered_in_full(void *opaque)
+/* Many requests in one piece: no more than @at_once execute, and all are answered. */
+static void coroutine_fn flood(Bench *bench, const char *name, unsigned at_once)
 {
     enum { COUNT = 500 };
-    Bench bench = bench_new();
-    Peer peer = peer_open(bench.path, "disk", NBD_MODE_STRUCTURED);
+    Peer peer = peer_open(bench->path, name, NBD_MODE_STRUCTURED);
     g_autofree uint8_t *raw = g_malloc(COUNT * NBD_REQUEST_SIZE);
     bool seen[COUNT] = {false};
 
     for (int i = 0; i < COUNT; i++) {
         peer_put_request(&peer, raw + i * NBD_REQUEST_SIZE, NBD_CMD_READ, 0, i, i * 4096, 512);
-        bench.ram->memory[i * 4096] = i;
+        bench->ram->memory[i * 4096] = i;
     }
-    bench.ram->hold = true;
+    bench->ram->hold = true;
     peer_send(&peer, raw, COUNT * NBD_REQUEST_SIZE);
-    while (bench.ram->n_held < 64) {
+    while (bench->ram->n_held < at_once) {
         bench_turns(1);
     }
     bench_turns(20);
-    g_assert_cmpuint(bench.ram->n_held, ==, 64);
-    ram_let_go(bench.ram);
+    g_assert_cmpuint(bench->ram->n_held, ==, at_once);
+    ram_let_go(bench->ram);
     for (int i = 0; i < COUNT; i++) {
         Chunk chunk = peer_chunk(&peer, 0);
 
@@ -136,6 +135,26 @@ static void coroutine_fn a_flood_of_requests_is_answered_in_full(void *opaque)
         g_free(chunk.data);
     }
     peer_close(&peer);
+}
+
+/* More than there are slots: N2 holds the rest back. */
+static void coroutine_fn a_flood_of_requests_is_answered_in_full(void *opaque)
+{
+    Bench bench = bench_new();
+
+    flood(&bench, "disk", 64);
+    bench_free(&bench);
+}
+
+/* N7 */
+static void coroutine_fn a_node_may_bound_what_a_client_has_executing(void *opaque)
+{
+    Bench bench = bench_new();
+
+    bench.bs->bl.max_in_flight = 3;
+    g_assert_nonnull(bench_export("few", "few", false, NULL, &error_abort));
+    flood(&bench, "few", 3);
+    flood(&bench, "few", 3);
     bench_free(&bench);
 }
 
@@ -436,6 +455,7 @@ int main(int argc, char **argv)
     TEST("server", a_read_only_export_is_not_written);
     TEST("server", an_error_of_the_disk_is_the_client_s_answer);
     TEST("server", a_flood_of_requests_is_answered_in_full);
+    TEST("server", a_node_may_bound_what_a_client_has_executing);
     TEST("server", half_a_request_holds_nobody_else);
     TEST("server", a_write_that_did_not_arrive_is_not_executed);
     TEST("server", a_client_that_goes_leaves_its_writes_whole);
