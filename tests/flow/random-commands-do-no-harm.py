@@ -38,7 +38,7 @@ JOBS = [f'j{i}' for i in range(5)]
 EXPORTS = [f'e{i}' for i in range(4)]
 BITMAPS = [f'b{i}' for i in range(3)]
 SERVERS = [f's{i}' for i in range(int(os.environ.get('NBD_SERVERS', '2')))]
-GROUPS, IOTHREADS = ['t0', 't1'], ['io0', 'io1']
+GROUPS, IOTHREADS, ACCESSES = ['t0', 't1'], ['io0', 'io1'], ['a0', 'a1']
 # What is no number, no name and no path that anything could want.
 JUNK = [None, True, -1, 0, 1 << 62, 1 << 64, 1.5, '', 'a b', 'ghost', '\u00e9', [], {}, [1], {'a': 1},
         'x' * 3000]
@@ -150,8 +150,27 @@ class Speaker:
                 **self.maybe(.3, on_target_error=self.r.choice(POLICIES)),
                 **self.maybe(.2, auto_finalize=False), **self.maybe(.2, auto_dismiss=False),
                 **self.maybe(.05, compress=True),
+                **self.maybe(.5, stage=self.stage()),
+                **self.maybe(.1, latency_target=self.one(1, 500, 20000)),
                 **self.maybe(.2, x_perf={**self.maybe(.5, max_workers=self.one(1, 2, 64)),
                                          **self.maybe(.5, max_chunk=self.one(0, 65536, 4096, MIB))})}
+
+    def stage(self):
+        return {**self.maybe(.6, ram=self.one(65536, 65536, MIB, 16 * MIB, 1000)),
+                **self.maybe(.6, scratch=self.one(0, MIB, 3 * MIB, 64 * MIB)),
+                **self.maybe(.2, scratch_folder=self.one(self.dir, self.dir, '/nowhere')),
+                **self.maybe(.2, scratch_node=self.other()),
+                **self.maybe(.4, cow_timeout=self.one(0, 1, 2, 45)),
+                **self.maybe(.2, when_full=self.one('break', 'block'))}
+
+    def access(self):
+        return {'disks': [{'device': self.node(), **self.maybe(.3, bitmap=self.r.choice(BITMAPS)),
+                           **self.maybe(.2, export=self.one('v0', 'v1', ''))}
+                          for _ in range(self.r.randrange(1, 3))],
+                **self.maybe(.8, id=self.r.choice(ACCESSES)),
+                **self.maybe(.3, ram=self.one(65536, MIB)),
+                **self.maybe(.3, scratch=self.one(0, MIB, 64 * MIB)),
+                **self.maybe(.2, scratch_folder=self.one(self.dir, '/nowhere'))}
 
     def bitmap(self):
         return {'node': self.node(), 'name': self.r.choice(BITMAPS)}
@@ -228,12 +247,14 @@ class Speaker:
                                           **self.maybe(.7, mode=self.one('hard', 'safe'))}),
             lambda: ('object-add', self.object()),
             lambda: ('object-del', {'id': r.choice(GROUPS + IOTHREADS)}),
+            lambda: ('backup-access-begin', self.access()),
+            lambda: ('backup-access-end', {'id': r.choice(ACCESSES), 'success': self.one(True, False)}),
             lambda: ('block_resize', {'node-name': self.other(), 'size': self.size() % (1 << 30)}),
-            lambda: ('query-' + self.one('named-block-nodes', 'block-jobs', 'jobs', 'block-exports',
+            lambda: ('query-' + self.one('backup-accesses', 'named-block-nodes', 'block-jobs', 'jobs', 'block-exports',
                                          'block', 'blockstats', 'iothreads', 'status'), {}),
             lambda: (self.one('nbd-server-stop', 'query-qmp-schema', 'query-commands', 'query-version',
                               'qmp_capabilities', 'no-such-command'), {}),
-        ], weights=[16, 7, 5, 14, 5, 10, 14, 3, 7, 5, 5, 2, 8, 5, 4, 2, 3, 5, 1])[0]()
+        ], weights=[16, 7, 5, 14, 5, 10, 14, 3, 7, 5, 5, 2, 8, 5, 4, 2, 6, 5, 3, 5, 1])[0]()
 
     def spoil(self, value):
         """Something in @value is dropped, replaced or added."""
