@@ -77,13 +77,15 @@ bool store_drained_poll(BlockJob *job)
 }
 
 /*
- * Counted first, looked at after, as in pass_gate().  Who comes while the source is quiesced waits for its
- * end; but not who reads a target that is quiesced too, which is in flight, so that quiesce waits for him.
+ * Counted first, looked at after, as in pass_gate().  Who comes while the source or the scratch is quiesced
+ * waits for its end; but not who reads a target that is quiesced too: he is in flight in it, so that quiesce
+ * waits for him.
  */
 void coroutine_fn store_reader_begin(BackupBlockJob *job)
 {
     __atomic_add_fetch(&job->readers_waiting, 1, __ATOMIC_SEQ_CST);
-    while (is_quiesced(job->source) && !is_quiesced(job->target) && !cow_is_over(job)) {
+    while ((is_quiesced(job->source) || is_quiesced(job->scratch)) && !is_quiesced(job->target) &&
+           !cow_is_over(job)) {
         store_reader_end(job);
         qemu_co_queue_wait(&job->gate, NULL);
         __atomic_add_fetch(&job->readers_waiting, 1, __ATOMIC_SEQ_CST);

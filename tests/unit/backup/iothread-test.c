@@ -24,6 +24,7 @@ typedef struct Story {
     IOThread *thread;
     AioContext *home;
     BlockDriverState *source, *target;
+    BlockDriverState *scratch; /* NULL: none */
     BlockBackend *blks[WRITERS];
     StoryWriter *writers[WRITERS];
 } Story;
@@ -88,6 +89,11 @@ static BlockJob *coroutine_fn take(Story *s, MirrorSyncMode sync, int64_t speed)
         .job_id = "b", .source = s->source, .target = s->target, .sync = sync, .speed = speed};
     BlockJob *job;
 
+    s->scratch = story_choose_staging(s->seed, &args.staging);
+    if (s->scratch) {
+        bdrv_co_try_change_aio_context(s->scratch, s->home, &error_abort);
+    }
+
     for (int i = 0; i < WRITERS; i++) {
         story_writer_before(s->writers[i]);
     }
@@ -116,6 +122,10 @@ static void coroutine_fn tell_end(Story *s)
     g_assert_true(notifier_with_return_list_empty(&s->source->before_write_notifiers));
     bdrv_co_unref(s->target);
     bdrv_co_unref(s->source);
+    if (s->scratch) {
+        bdrv_co_try_change_aio_context(s->scratch, qemu_get_aio_context(), &error_abort);
+        bdrv_co_unref(s->scratch);
+    }
     iothread_destroy(s->thread);
 }
 
@@ -140,9 +150,9 @@ static void ask(BlockJob *job)
 /* Once: something that a user or another command may do to a running job. */
 static void coroutine_fn play_once(Story *s, BlockJob *job)
 {
-    BlockDriverState *nodes[2] = {s->source, s->target};
+    BlockDriverState *nodes[3] = {s->source, s->target, s->scratch};
 
-    switch (g_rand_int_range(s->rand, 0, 6)) {
+    switch (g_rand_int_range(s->rand, 0, 7)) {
     case 0:
         job_user_pause(&job->job, NULL);
         qemu_co_sleep_ns(g_rand_int_range(s->rand, 0, 1000000));
@@ -158,7 +168,10 @@ static void coroutine_fn play_once(Story *s, BlockJob *job)
         drain_for_a_while(s, &s->target, 1);
         break;
     case 4:
-        drain_for_a_while(s, nodes, 2);
+        drain_for_a_while(s, nodes, s->scratch ? 3 : 2);
+        break;
+    case 5:
+        drain_for_a_while(s, s->scratch ? &s->scratch : &s->target, 1);
         break;
     default:
         ask(job);

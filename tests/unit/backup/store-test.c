@@ -239,6 +239,42 @@ static void coroutine_fn test_a_reader_that_a_quiesce_waits_for_does_not_wait_fo
     }
 }
 
+/* R1: nobody whom a quiesce of the scratch waits for waits for a store, so a reader that comes waits for it. */
+static void coroutine_fn test_a_reader_leaves_a_quiet_scratch_alone(void)
+{
+    BlockDriverState *scratch = test_ram_new("scratch", 0);
+    BlockTestRequest *writes[2], *read;
+    uint8_t byte;
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_NONE, true);
+    test_ram_set_delay(scratch, TEST_RAM_ALL_IO, SCALE_MS);
+    s.args.staging = (BackupStaging){
+        .ram_bytes = UNIT, .scratch = scratch, .scratch_bytes = 4 * MiB, .cow_timeout_ns = -1};
+    s.job = story_co_start_backup(&s.args);
+    block_test_co_settle();
+    drain(&s, scratch, NULL);
+    wait_for(&s.drained);
+    for (int i = 0; i < 2; i++) {
+        writes[i] = block_test_co_start(s.user, BLOCK_TEST_WRITE, i * CLUSTER, UNIT, 'n');
+    }
+    block_test_co_settle();
+    g_assert_false(block_test_done(writes[1]));
+    read = block_test_co_start(s.reader, BLOCK_TEST_READ, 0, UNIT, 0);
+    qemu_co_sleep_ns(20 * SCALE_MS);
+    g_assert_false(block_test_done(read));
+    s.undrain = true;
+    wait_for(&s.drain_over);
+    g_assert_cmpint(block_test_co_join_read(read, &byte, 1), ==, 0);
+    g_assert_cmpint(byte, ==, 'o');
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpint(block_test_co_join(writes[i]), ==, 0);
+    }
+    cancel(&s);
+    tear_down(&s);
+    bdrv_co_unref(scratch);
+}
+
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
@@ -250,6 +286,8 @@ static void add_tests(void)
                    test_ignore_takes_its_time_between_tries);
     block_test_add("/backup/store/a reader that a quiesce waits for does not wait for its end",
                    test_a_reader_that_a_quiesce_waits_for_does_not_wait_for_its_end);
+    block_test_add("/backup/store/a reader leaves a quiet scratch alone",
+                   test_a_reader_leaves_a_quiet_scratch_alone);
 }
 
 int main(int argc, char **argv)
