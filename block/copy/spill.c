@@ -118,7 +118,9 @@ void stage_segment_unref(Stage *stage, int64_t location)
     uint32_t *live = live_of(stage, segment);
 
     assert(*live > 0);
-    if (--*live == 0 && segment != stage->open_segment) {
+    if (--*live == 0 && segment == stage->open_segment) {
+        stage->open_used = 0; /* nobody reads or writes there: filled again, without a hole */
+    } else if (*live == 0) {
         g_array_append_val(stage->empty_segments, segment);
         if (!stage->making_holes) {
             stage->making_holes = true;
