@@ -25,6 +25,8 @@
  *     slow and one that is too fast there is nothing, and to change between them would miss the target in
  *     a part of all windows.
  * P6  The slowest level is one small piece a second: the sweep always ends.
+ * P8  More in flight than at the start is kept only where the sweep is the faster for it: what waits for a slow
+ *     target stands in front of guests for nothing.
  * P7  The cost of a target compares rates of times in which the sweep was at work or held back by its pace;
  *     a user's pause or a limit of the speed is in neither.
  */
@@ -157,6 +159,24 @@ static void stop_avoiding(BackupPace *pace)
     }
 }
 
+/* P8 */
+static void level_entered(BackupPace *pace, int64_t below_rate, int64_t now_ns)
+{
+    pace->level_start_ns = now_ns;
+    pace->level_done = 0;
+    pace->below_rate = below_rate;
+}
+
+/* Bytes a second on this level; -1: not known yet. */
+static int64_t level_rate(const BackupPace *pace, int64_t now_ns)
+{
+    int64_t ns = now_ns - pace->level_start_ns;
+
+    return ns < PACE_TRIAL_NS
+               ? -1
+               : (int64_t)((double)pace->level_done / (double)ns * NANOSECONDS_PER_SECOND);
+}
+
 static void step_down(BackupPace *pace, double strained, int64_t now_ns)
 {
     int64_t bytes = level_bytes(pace, pace->level);
@@ -173,6 +193,30 @@ static void step_down(BackupPace *pace, double strained, int64_t now_ns)
         level--; /* below the floor of bytes each level is half of the one above it */
     } while (level > PACE_GAPS && level_bytes(pace, level) > wanted);
     pace->level = MAX(level, first_level(pace));
+    level_entered(pace, 0, now_ns);
+}
+
+/* P8.  True: the level is too new to know, or was left. */
+static bool is_on_trial(BackupPace *pace, int64_t now_ns)
+{
+    int64_t rate = level_rate(pace, now_ns);
+
+    if (pace->level < start_level(pace)) {
+        return false;
+    }
+    if (rate < 0) {
+        return true;
+    }
+    if (pace->below_rate > 0 && rate < pace->below_rate / 100 * PACE_GAIN_PERCENT) {
+        avoid(pace, pace->level, now_ns);
+        pace->level--;
+        pace->avoid_ns = PACE_AVOID_MAX_NS;
+        pace->avoid_until_ns = now_ns + pace->avoid_ns;
+        level_entered(pace, 0, now_ns);
+        return true;
+    }
+    pace->below_rate = 0;
+    return false;
 }
 
 static void step_up(BackupPace *pace, int64_t now_ns)
@@ -187,6 +231,7 @@ static void step_up(BackupPace *pace, int64_t now_ns)
         return;
     }
     pace->level++;
+    level_entered(pace, MAX(level_rate(pace, now_ns), 0), now_ns);
 }
 
 static bool window_is_full(const BackupPace *pace, int64_t now_ns)
@@ -216,7 +261,7 @@ static void window_close(BackupPace *pace, int64_t now_ns)
         strained = strain(pace);
         if (strained > 1) {
             step_down(pace, strained, now_ns);
-        } else if (strained * 100 < room_percent(pace)) {
+        } else if (!is_on_trial(pace, now_ns) && strained * 100 < room_percent(pace)) {
             step_up(pace, now_ns);
         }
     }
@@ -365,6 +410,7 @@ static void guest_is_here(BackupPace *pace, int64_t now_ns)
     if (!was_busy) {
         pace->probing = false;
         window_restart(pace, now_ns);
+        level_entered(pace, 0, now_ns);
     }
 }
 
@@ -429,6 +475,7 @@ void backup_pace_sweep_done(BackupPace *pace, int64_t bytes, int64_t now_ns)
     pace->in_flight -= bytes;
     pace->last_done_ns = now_ns;
     pace->window_pieces++;
+    pace->level_done += bytes;
     (busy ? &pace->busy_rate : &pace->idle_rate)->bytes += bytes;
     backup_rate_add(&pace->sweep_rate, bytes, now_ns);
     if (pace->in_flight == 0) {

@@ -67,6 +67,10 @@
 #define PACE_AVOID_NS     NANOSECONDS_PER_SECOND
 #define PACE_AVOID_MAX_NS (16 * NANOSECONDS_PER_SECOND)
 
+/* P8.  So long a level is tried, and so much faster than the one below it must be. */
+#define PACE_TRIAL_NS     (300 * SCALE_MS)
+#define PACE_GAIN_PERCENT 110
+
 /* P6.  Pauses between single pieces, each half of the one before; the longest leaves the job some progress. */
 #define PACE_GAPS       9
 #define PACE_GAP_MAX_NS NANOSECONDS_PER_SECOND
@@ -108,6 +112,8 @@ typedef struct BackupPace {
     int64_t base_p99_ns, base_p50_ns; /* P4; 0: not known yet */
     bool probing;
     int64_t probe_start_ns, next_probe_ns;
+
+    int64_t level_start_ns, level_done, below_rate; /* P8 */
 
     int avoid_level; /* P5 */
     int64_t avoid_until_ns, avoid_ns;

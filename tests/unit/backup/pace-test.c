@@ -25,12 +25,14 @@ typedef struct Model {
     int64_t think_ns;   /* a guest's pause between requests */
     int64_t per_second; /* bytes of the sweep */
     bool guest_is_away;
+    int64_t target_per_second; /* what the target takes; 0: everything, TARGET_NS later */
 
     BackupPace pace;
     GRand *rand;
     int64_t now_ns, wake_ns;
     int64_t request_begin_ns, request_end_ns; /* end 0: the guest thinks, until begin */
     int64_t piece_bytes[PIECES_MAX], piece_end_ns[PIECES_MAX]; /* read, not yet written */
+    int64_t piece_taken_ns[PIECES_MAX], taken_ns;              /* by the target */
     unsigned first, last;                                      /* pieces in flight, in a ring */
 
     /* Since model_forget(). */
@@ -89,7 +91,7 @@ static int64_t queue_end(const Model *m)
 
 static void model_sweep(Model *m)
 {
-    while (m->first != m->last && m->piece_end_ns[m->first % PIECES_MAX] + TARGET_NS <= m->now_ns) {
+    while (m->first != m->last && m->piece_taken_ns[m->first % PIECES_MAX] <= m->now_ns) {
         int64_t bytes = m->piece_bytes[m->first++ % PIECES_MAX];
 
         backup_pace_sweep_done(&m->pace, bytes, m->now_ns);
@@ -108,6 +110,10 @@ static void model_sweep(Model *m)
         g_assert_cmpint(m->last - m->first, <, PIECES_MAX);
         end_ns = queue_end(m) + bytes * SECOND / m->per_second;
         backup_pace_sweep_begin(&m->pace, bytes, m->now_ns);
+        m->taken_ns = MAX(m->taken_ns, end_ns + TARGET_NS) +
+                      (m->target_per_second ? bytes * SECOND / m->target_per_second : 0);
+        m->piece_taken_ns[m->last % PIECES_MAX] =
+            m->target_per_second ? m->taken_ns : end_ns + TARGET_NS;
         m->piece_bytes[m->last % PIECES_MAX] = bytes;
         m->piece_end_ns[m->last++ % PIECES_MAX] = end_ns;
     }
@@ -187,6 +193,22 @@ static void model_show(const Model *m, const char *what)
                    histogram_percentile(&m->latency, 0.99) / 1000,
                    histogram_max(&m->latency) / 1000, model_rate(m) / MiB, m->depth_min / KiB,
                    m->depth_max / KiB, m->depth_changes, m->seconds_over);
+}
+
+/* P8: a target of 40 MiB a second is as fast with one piece in flight as with eight. */
+static void test_slow_target(void)
+{
+    Model *m = model_new(100 * SCALE_US, 0, 2000 * MiB, 0);
+
+    m->target_per_second = 40 * MiB;
+    model_run(m, 5);
+    model_forget(m);
+    model_run(m, 20);
+    model_show(m, "slow target");
+    g_assert_cmpfloat(model_rate(m), >, 0.9 * 40 * MiB);
+    g_assert_cmpint(m->depth_max, <=, 768 * KiB); /* now and then it is tried */
+    g_assert_cmpint(m->depth_changes, <=, 10);
+    model_free(m);
 }
 
 static void test_idle(void)
@@ -418,6 +440,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/backup/pace/without guests the sweep has all of the disk", test_idle);
+    g_test_add_func("/backup/pace/a slow target has little queued in front of it",
+                    test_slow_target);
     g_test_add_func("/backup/pace/on a fast disk nothing is held back", test_fast_disk);
     g_test_add_func("/backup/pace/on a slow disk one small piece is in flight", test_slow_disk);
     g_test_add_func("/backup/pace/the depth follows guests' latency", test_depth_follows_latency);
