@@ -10,6 +10,8 @@
  * C1  The read does not wait for serialising requests: the run may be copied from inside one.
  * C2  Zeros are skipped only where the target's own layer holds zeros, never for what its backing
  *     file shows (the backing file may be the source).
+ * C3  Once the copy is over nothing more is sent to the target.  A cancel ends what is in flight: what went
+ *     out after it, because the target "could not tell", would wait for a server that does not answer.
  */
 #include <errno.h>
 #include "block/copy/copy.h"
@@ -26,12 +28,24 @@ int coroutine_fn block_copy_own_zeroes(BlockDriverState *bs, int64_t offset, int
     return *pnum > 0 && (ret & BDRV_BLOCK_ZERO);
 }
 
+/* C3 */
+static bool is_over(const BlockCopy *copy)
+{
+    return copy->is_over && copy->is_over(copy->opaque);
+}
+
 int coroutine_fn block_copy_zeroes(const BlockCopy *copy, int64_t offset, int64_t bytes)
 {
     while (bytes > 0) {
         int64_t pnum = bytes;
-        int ret = block_copy_own_zeroes(copy->target->bs, offset, bytes, &pnum); /* C2 */
+        int ret = 0;
 
+        if (!is_over(copy)) {
+            ret = block_copy_own_zeroes(copy->target->bs, offset, bytes, &pnum); /* C2 */
+        }
+        if (is_over(copy)) {
+            return -ECANCELED;
+        }
         if (ret < 0 || pnum == 0) {
             pnum = bytes; /* the target cannot tell: write all of it */
         }
@@ -84,6 +98,10 @@ int coroutine_fn block_copy_write(const BlockCopy *copy, int64_t offset, int64_t
 
     while (bytes > 0 && ret >= 0) {
         bool zero;
+
+        if (is_over(copy)) {
+            return -ECANCELED;
+        }
         int64_t n = same_kind(copy, p, offset, bytes, &zero);
 
         if (zero) {

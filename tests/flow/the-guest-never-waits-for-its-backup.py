@@ -118,8 +118,8 @@ class Story:
         assert words in e['data'].get('error', ''), f'the job did not fail with {words!r}: {e}'
         return e['data']['error']
 
-    def error_event(self, operation, action):
-        e = self.d.qmp.event('BLOCK_JOB_ERROR')['data']
+    def error_event(self, operation, action, timeout=None):
+        e = self.d.qmp.event('BLOCK_JOB_ERROR', timeout=timeout)['data']
         assert (e['operation'], e['action'], e['device']) == (operation, action, 'j'), e
 
     def job(self):
@@ -165,7 +165,7 @@ def target_stands_still(seconds, timeout):
         s.stop_target()
         limit = timeout or 45
         began = time.monotonic()
-        s.error_event('write', 'report')
+        s.error_event('write', 'report', limit + DEADLINE)
         took = time.monotonic() - began
         assert took < limit + 5 * SLOW, f'it took {took:.1f} s until the backup was given up'
         s.witness.wait(500)
@@ -173,6 +173,15 @@ def target_stands_still(seconds, timeout):
         s.fails(f"A write to 'src' waited {limit} s for room for its old data")
         longest = s.end(good=False)
         assert limit * 0.9 < longest < limit + AT_ONCE, longest
+
+    @test(f'the same under policy stop, for {seconds} s: a broken backup ends, it does not stop')
+    def _(t):
+        s = Story(t)
+        s.backup(dict(TINY, **more), **{'on-target-error': 'stop'})
+        s.stop_target()
+        s.fails(f"A write to 'src' waited {timeout or 45} s", (timeout or 45) + DEADLINE)
+        s.target.go_on()
+        s.end(good=False)
 
 
 target_stands_still(5, TIMEOUT)
@@ -212,20 +221,27 @@ def _(t):
     assert s.end(good=False) < 1 + AT_ONCE
 
 
-@test('the target is dead, policy stop: it is started again, and the backup is good')
-def _(t):
-    s = Story(t, **{'reconnect-delay': 1})
-    s.backup(AMPLE, **{'on-target-error': 'stop'})
-    s.until(4 * MIB)
-    s.target.kill()
-    s.error_event('write', 'stop')
-    s.witness.wait(200)
-    assert s.job()['io-status'] == 'failed', s.job()
-    s.target.start()
-    s.d.qmp.event('NBD_CONNECTION', where={'state': 'restored'})
-    s.d.qmp('block-job-resume', device='j')
-    s.d.qmp.job_ok('j')
-    assert s.end(good=True) < AT_ONCE
+def target_comes_back(policy):
+    @test(f'the target is dead, policy {policy}: it is started again, and the backup is good')
+    def _(t):
+        s = Story(t, **{'reconnect-delay': 1})
+        s.backup(AMPLE, **{'on-target-error': policy})
+        s.until(4 * MIB)
+        s.target.kill()
+        s.error_event('write', policy)
+        s.witness.wait(200)
+        if policy == 'stop':
+            assert s.job()['io-status'] == 'failed', s.job()
+        s.target.start()
+        s.d.qmp.event('NBD_CONNECTION', where={'state': 'restored'})
+        if policy == 'stop':
+            s.d.qmp('block-job-resume', device='j')
+        s.d.qmp.job_ok('j')
+        assert s.end(good=True) < AT_ONCE
+
+
+target_comes_back('stop')
+target_comes_back('ignore')
 
 
 @test('the target is dead, policy stop, no room: the guest waits for cow-timeout, then the backup breaks')
@@ -406,7 +422,8 @@ def _(t):
     grown = s.d.high_water_kib() - before
     print(f'# {grown} KiB of memory for {ram // KIB} KiB; {max(taken) // KIB} KiB of scratch', flush=True)
     assert grown * KIB < ram + 16 * MIB or os.environ.get('QBLK_SANITIZED'), grown
-    assert scratch / 2 < max(taken) <= scratch, taken
+    # And a block more, where the file system keeps the map of a file in one.
+    assert scratch / 2 < max(taken) <= scratch + 64 * KIB, max(taken)
     s.target.go_on()
     hose.run(lambda: False)
     hose.finish()

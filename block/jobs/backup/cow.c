@@ -168,6 +168,15 @@ static void let_all_go(BackupBlockJob *job)
     qemu_co_queue_restart_all(&job->sweep_wait);
 }
 
+/* What is on its way to a target that does not answer is not wanted any more, nor waited for (H6). */
+static void cancel_in_flight(BackupBlockJob *job)
+{
+    bdrv_cancel_in_flight(job->target->bs);
+    if (job->scratch) {
+        bdrv_cancel_in_flight(job->scratch->bs);
+    }
+}
+
 static void cancel_bh(void *opaque)
 {
     Job *j = opaque;
@@ -177,8 +186,11 @@ static void cancel_bh(void *opaque)
         aio_bh_schedule_oneshot(qemu_get_current_aio_context(), cancel_bh, j);
         return;
     }
-    job->ending = true;
-    let_all_go(job);
+    if (!job->ending) { /* else in cow_end(), or past it and without a target */
+        job->ending = true;
+        let_all_go(job);
+        cancel_in_flight(job); /* also what was begun since the main thread did */
+    }
     job_unref(j);
 }
 
@@ -192,17 +204,14 @@ void cow_cancel(BackupBlockJob *job)
     }
 }
 
-/* B7.  What is on its way to a target that does not answer is not wanted any more, nor waited for (H6). */
+/* B7 */
 void cow_break(BackupBlockJob *job, int ret, CowFault fault)
 {
     if (job->cow_ret == 0) {
         job->cow_ret = ret;
         job->cow_fault = fault;
         let_all_go(job);
-        bdrv_cancel_in_flight(job->target->bs);
-        if (job->scratch) {
-            bdrv_cancel_in_flight(job->scratch->bs);
-        }
+        cancel_in_flight(job);
         job_wake(&job->common.job);
     }
 }
@@ -355,6 +364,9 @@ void coroutine_fn cow_end(BackupBlockJob *job)
 
     job->ending = true;
     let_all_go(job);
+    if (job_is_cancelled(&job->common.job)) {
+        cancel_in_flight(job);
+    }
     if (job->sync_mode == MIRROR_SYNC_MODE_NONE) {
         bdrv_set_read_guard(job->target->bs, NULL);
     }

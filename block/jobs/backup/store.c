@@ -170,7 +170,7 @@ void store_forget_held(BackupBlockJob *job)
 
 void store_note_failure(BackupBlockJob *job, int ret, bool is_read)
 {
-    if (job->sweep_ret == 0) {
+    if (job->sweep_ret == 0 && !cow_is_over(job)) { /* what a cancel has ended is no failure */
         job->sweep_ret = ret;
         job->sweep_error_is_read = is_read;
     }
@@ -514,6 +514,8 @@ void store_init(BackupBlockJob *job, int64_t ram_bytes, int64_t scratch_bytes)
         .opaque = job,
     };
 
+    job->copy.is_over = stage_op_is_over;
+    job->copy.opaque = job;
     job->stage = stage_new(&config);
     job->store_all = job->sync_mode == MIRROR_SYNC_MODE_NONE;
     job->store_pool =

@@ -29,6 +29,8 @@ typedef struct BlockCopy {
     int64_t cluster_bytes; /* zeros are looked for in pieces of this */
     int64_t length;        /* of both */
     BdrvRequestFlags write_flags;
+    bool (*is_over)(void *opaque); /* nobody wants the copy any more; NULL: that never happens */
+    void *opaque;
 } BlockCopy;
 
 /*
@@ -43,6 +45,7 @@ int coroutine_fn block_copy_run(const BlockCopy *copy, int64_t offset, int64_t b
                                 bool *ret_error_is_read);
 
 /* The two halves of it: what was read may be changed before it is written. */
+/* Once the copy is over nothing more is sent to the target: -ECANCELED. */
 int coroutine_fn block_copy_read(const BlockCopy *copy, int64_t offset, int64_t bytes, void *buf);
 int coroutine_fn block_copy_write(const BlockCopy *copy, int64_t offset, int64_t bytes,
                                   const void *buf);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The copy of one run: rules C1 and C2 of block/copy/copy.c. */
+/* The copy of one run: rules C1 to C3 of block/copy/copy.c. */
 #include <errno.h>
 #include "block/copy/copy.h"
 #include "tests/lib/block-test.h"
@@ -196,6 +196,57 @@ static void coroutine_fn run_does_not_wait_for_serialising_requests(void)
     pair_free(&p);
 }
 
+/* Over from the so-many-th time on that it is asked; what the target had been sent by then. */
+typedef struct Over {
+    BlockDriverState *target;
+    unsigned asked, from;
+    uint64_t sent;
+} Over;
+
+static uint64_t sent_to(BlockDriverState *bs)
+{
+    const TestRamCounts *c = test_ram_counts(bs);
+
+    return c->writes + c->zeroes + c->statuses;
+}
+
+static bool is_over(void *opaque)
+{
+    Over *o = opaque;
+
+    if (++o->asked == o->from) {
+        o->sent = sent_to(o->target);
+    }
+    return o->asked >= o->from;
+}
+
+/* C3: wherever a copy ends, also between a target that cannot tell and the zeros it is sent then. */
+static void coroutine_fn nothing_is_sent_once_it_is_over(void)
+{
+    Over o = {0};
+    int ret = -ECANCELED;
+
+    for (unsigned from = 1; ret < 0; from++) {
+        Pair p = pair_new(8 * CLUSTER);
+
+        test_ram_poke_pattern(p.source, 2 * CLUSTER, CLUSTER, 1);
+        test_ram_poke_pattern(p.source, 5 * CLUSTER, 2 * CLUSTER, 2);
+        test_ram_set_error(p.target, TEST_RAM_STATUS, 0, 8 * CLUSTER, ECANCELED, -1);
+        o = (Over){.target = p.target, .from = from};
+        p.copy.is_over = is_over;
+        p.copy.opaque = &o;
+        ret = run(&p, 0, 8 * CLUSTER);
+        if (ret < 0) {
+            g_assert_cmpint(ret, ==, -ECANCELED);
+            g_assert_cmpuint(sent_to(p.target), ==, o.sent);
+        } else {
+            same(&p, 0, 8 * CLUSTER);
+        }
+        pair_free(&p);
+    }
+    g_assert_cmpuint(o.from, >, 8); /* it was asked often enough */
+}
+
 static void add(void)
 {
     block_test_add("/copy/copy/random runs make the target equal",
@@ -211,6 +262,8 @@ static void add(void)
     block_test_add("/copy/copy/an error says which side failed", error_says_which_side_failed);
     block_test_add("/copy/copy/a run does not wait for serialising requests",
                    run_does_not_wait_for_serialising_requests);
+    block_test_add("/copy/copy/nothing is sent to the target once it is over",
+                   nothing_is_sent_once_it_is_over);
 }
 
 int main(int argc, char **argv)
