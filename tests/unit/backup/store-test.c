@@ -275,6 +275,72 @@ static void coroutine_fn test_a_reader_leaves_a_quiet_scratch_alone(void)
     bdrv_co_unref(scratch);
 }
 
+/* R2: what guests overwrite waits for a target that fails, in each way that the user may choose. */
+static void coroutine_fn test_without_a_sweep_each_policy_is_obeyed_too(void)
+{
+    static const BlockdevOnError policies[] = {BLOCKDEV_ON_ERROR_REPORT, BLOCKDEV_ON_ERROR_STOP,
+                                               BLOCKDEV_ON_ERROR_ENOSPC, BLOCKDEV_ON_ERROR_IGNORE};
+
+    for (size_t i = 0; i < ARRAY_SIZE(policies); i++) {
+        bool stops =
+            policies[i] == BLOCKDEV_ON_ERROR_STOP || policies[i] == BLOCKDEV_ON_ERROR_ENOSPC;
+        Scene s;
+
+        set_up(&s, MIRROR_SYNC_MODE_NONE, false);
+        s.args.on_target_error = policies[i];
+        test_ram_set_error(s.target, TEST_RAM_WRITE, 0, DISK_BYTES, ENOSPC, -1);
+        s.job = story_co_start_backup(&s.args);
+        for (int64_t offset = 0; offset < DISK_BYTES; offset += 2 * CLUSTER) {
+            block_test_co_fill(s.user, offset, UNIT, 'n');
+            qemu_co_sleep_ns(SCALE_MS);
+        }
+        qemu_co_sleep_ns(3 * BACKUP_RETRY_NS);
+        if (policies[i] == BLOCKDEV_ON_ERROR_REPORT) {
+            g_assert_cmpint(story_co_wait(s.job), ==, -ENOSPC);
+        } else {
+            g_assert_cmpint(s.job->job.status, ==, stops ? JOB_STATUS_PAUSED : JOB_STATUS_RUNNING);
+            test_ram_set_error(s.target, 0, 0, 0, 0, 0);
+            if (stops) {
+                job_user_resume(&s.job->job, &error_abort);
+            }
+            backup_wait_for_overlapping_requests(s.job, 0, SECTORS(DISK_BYTES));
+            for (int64_t offset = 0; offset < DISK_BYTES; offset += 2 * CLUSTER) {
+                expect_byte(s.target, offset, 'o');
+            }
+            cancel(&s);
+        }
+        tear_down(&s);
+    }
+}
+
+/* B10: a job that ends lets those go who wait in the guard, and stays until those have left who were let in. */
+static void coroutine_fn test_a_job_that_ends_is_left_by_readers_in_the_guard(void)
+{
+    BlockTestRequest *in, *waiting;
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_NONE, true);
+    s.job = story_co_start_backup(&s.args);
+    block_test_co_settle();
+    test_ram_hold(s.source, TEST_RAM_READ, 0, CLUSTER + UNIT);
+    in = block_test_co_start(s.reader, BLOCK_TEST_READ, 0, CLUSTER, 0);
+    test_ram_co_wait_held(s.source, 1);
+    block_test_co_fill(s.user, 2 * CLUSTER - UNIT, UNIT, 'n'); /* its store reads the held source */
+    test_ram_co_wait_held(s.source, 2);
+    waiting = block_test_co_start(s.reader, BLOCK_TEST_READ, 2 * CLUSTER - UNIT, UNIT, 0);
+    block_test_co_settle();
+    g_assert_false(block_test_done(waiting));
+    job_user_cancel(&s.job->job, false, &error_abort);
+    qemu_co_sleep_ns(SCALE_MS);
+    g_assert_false(job_is_completed(&s.job->job));
+    test_ram_release(s.source);
+    g_assert_cmpint(block_test_co_join(in), ==, 0);
+    g_assert_cmpint(block_test_co_join(waiting), ==, 0);
+    g_assert_cmpint(story_co_wait(s.job), ==, -ECANCELED);
+    g_assert_null(s.target->read_guard);
+    tear_down(&s);
+}
+
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
@@ -288,6 +354,10 @@ static void add_tests(void)
                    test_a_reader_that_a_quiesce_waits_for_does_not_wait_for_its_end);
     block_test_add("/backup/store/a reader leaves a quiet scratch alone",
                    test_a_reader_leaves_a_quiet_scratch_alone);
+    block_test_add("/backup/store/without a sweep each policy is obeyed too",
+                   test_without_a_sweep_each_policy_is_obeyed_too);
+    block_test_add("/backup/store/a job that ends is left by readers in the guard",
+                   test_a_job_that_ends_is_left_by_readers_in_the_guard);
 }
 
 int main(int argc, char **argv)
