@@ -258,6 +258,25 @@ static void coroutine_fn test_a_paused_job_gives_room_back(void)
     tear_down(&s);
 }
 
+/* B6: all that the sweep may have is stuck in the target. */
+static void coroutine_fn test_storers_do_not_wait_for_a_sweep_that_is_stuck(void)
+{
+    BackupPerf perf = {.has_max_workers = true, .max_workers = 1};
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_FULL);
+    s.args.perf = &perf;
+    test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES / 2);
+    s.job = story_co_start_backup(&s.args);
+    test_ram_co_wait_held(s.target, 1);
+    start_writes(&s);
+    join_writes(&s, SOON_NS);
+    test_ram_release(s.target);
+    expect_end(&s, LONG_NS, 0, NULL);
+    expect_copy(&s);
+    tear_down(&s);
+}
+
 /* G6: without its scratch a backup has its memory, and the target. */
 static void coroutine_fn test_a_scratch_that_takes_nothing_costs_only_room(void)
 {
@@ -455,6 +474,8 @@ static void add_tests(void)
     block_test_add("/backup/room/a cancel lets all writes go at once",
                    test_a_cancel_lets_all_writes_go_at_once);
     block_test_add("/backup/room/a paused job gives room back", test_a_paused_job_gives_room_back);
+    block_test_add("/backup/room/storers do not wait for a sweep that is stuck",
+                   test_storers_do_not_wait_for_a_sweep_that_is_stuck);
     block_test_add("/backup/room/a scratch that takes nothing costs only room",
                    test_a_scratch_that_takes_nothing_costs_only_room);
     block_test_add("/backup/room/a scratch that failed is named when room runs out",

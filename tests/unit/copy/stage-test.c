@@ -272,6 +272,66 @@ static void coroutine_fn test_who_waits_for_room_gets_it_in_turn(void)
     tear_down(&s);
 }
 
+static void coroutine_fn late_taker_entry(void *opaque)
+{
+    qemu_co_sleep_ns(SCALE_MS);
+    expect_taken(opaque, 1, 1);
+}
+
+/* G5: nor does one who comes when the first has been called, and has not come yet. */
+static void coroutine_fn test_nobody_takes_the_room_of_who_waits(void)
+{
+    Writer w;
+    Scene s;
+
+    set_up(&s, &taking, 1, 0);
+    capture(&s, 0, 1);
+    ends = 0;
+    start(&w, &s, unit_of(1, 0), UNIT);
+    expect_taken(&s, 0, 1); /* calls it */
+    g_assert_cmpint(w.ended_ns, ==, 0);
+    aio_co_schedule(qemu_get_aio_context(), qemu_coroutine_create(late_taker_entry, &s));
+    capture(&s, 2, 1);
+    g_assert_cmpint(w.ended_ns, >, 0);
+    tear_down(&s);
+}
+
+/* G5: one who writes much leaves room to who waits behind him. */
+static void coroutine_fn test_a_large_write_does_not_take_all_room_from_others(void)
+{
+    Writer w[2];
+    Scene s;
+
+    set_up(&s, &taking, 4, 0);
+    capture(&s, 0, 4);
+    start(&w[0], &s, unit_of(1, 0), 16 * UNIT);
+    start(&w[1], &s, unit_of(2, 0), UNIT);
+    expect_taken(&s, 0, 4);
+    block_test_co_settle();
+    g_assert_cmpint(w[0].ended_ns, ==, 0);
+    g_assert_cmpint(w[1].ended_ns, >, 0);
+    s.over = true;
+    stage_wake(s.stage);
+    block_test_co_settle();
+    tear_down(&s);
+}
+
+/* G6 */
+static void coroutine_fn test_the_oldest_goes_to_the_scratch_first(void)
+{
+    Scene s;
+
+    set_up(&s, &taking, 8, 1);
+    for (int c = 0; c < 6; c++) {
+        capture(&s, c, 1);
+    }
+    block_test_co_settle();
+    for (int c = 0; c < 6; c++) {
+        g_assert_cmpint(stage_find_slot(s.stage, c * 16) != NULL, ==, c >= 4); /* two spills */
+    }
+    tear_down(&s);
+}
+
 /* G5: a write of many units has one time to wait, not one for each. */
 static void coroutine_fn test_a_write_waits_so_long_and_no_longer(void)
 {
@@ -408,6 +468,29 @@ static void coroutine_fn test_a_segment_is_a_hole_before_it_is_used_again(void)
     tear_down(&s);
 }
 
+/* G7: the hole that comes late does not land in what was put there since. */
+static void coroutine_fn test_a_hole_that_takes_long_hurts_nobody(void)
+{
+    Scene s;
+
+    set_up(&s, &taking, 4, 4);
+    test_ram_hold(s.scratch_bs, TEST_RAM_DISCARD, 0, 4 * MiB);
+    for (int c = 0; c < 60; c++) {
+        capture(&s, c, 16);
+        if (c < 40) {
+            expect_taken(&s, c, 16);
+        }
+        block_test_co_settle();
+    }
+    g_assert_cmpuint(test_ram_held(s.scratch_bs), >, 0);
+    test_ram_release(s.scratch_bs);
+    block_test_co_settle();
+    for (int c = 40; c < 60; c++) {
+        expect_taken(&s, c, 16);
+    }
+    tear_down(&s);
+}
+
 static void coroutine_fn test_a_read_that_fails_stages_nothing(void)
 {
     StageStats stats;
@@ -462,6 +545,12 @@ static void add_tests(void)
                    test_a_slot_being_spilled_is_not_used_again_before);
     block_test_add("/copy/stage/who waits for room gets it in turn",
                    test_who_waits_for_room_gets_it_in_turn);
+    block_test_add("/copy/stage/nobody takes the room of who waits",
+                   test_nobody_takes_the_room_of_who_waits);
+    block_test_add("/copy/stage/a large write does not take all room from others",
+                   test_a_large_write_does_not_take_all_room_from_others);
+    block_test_add("/copy/stage/the oldest goes to the scratch first",
+                   test_the_oldest_goes_to_the_scratch_first);
     block_test_add("/copy/stage/a write waits so long and no longer",
                    test_a_write_waits_so_long_and_no_longer);
     block_test_add("/copy/stage/an owner that takes nothing is told that room is gone",
@@ -472,6 +561,8 @@ static void add_tests(void)
                    test_a_scratch_that_cannot_be_read_says_so_to_who_takes);
     block_test_add("/copy/stage/a segment is a hole before it is used again",
                    test_a_segment_is_a_hole_before_it_is_used_again);
+    block_test_add("/copy/stage/a hole that takes long hurts nobody",
+                   test_a_hole_that_takes_long_hurts_nobody);
     block_test_add("/copy/stage/a read that fails stages nothing",
                    test_a_read_that_fails_stages_nothing);
     block_test_add("/copy/stage/who waits goes on when the owner is over",
