@@ -175,13 +175,18 @@ static void coroutine_fn begin_with_stuck_target(Scene *s)
 /* B7, G5 */
 static void coroutine_fn test_a_target_that_hangs_breaks_the_backup_not_the_guest(void)
 {
+    BlockTestRequest *late;
     int64_t start;
     Scene s;
 
     set_up(&s, MIRROR_SYNC_MODE_FULL);
     begin_with_stuck_target(&s);
     start = now_ns();
-    join_writes(&s, TIMEOUT_NS + SOON_NS);
+    qemu_co_sleep_ns(TIMEOUT_NS / 2);
+    late = block_test_co_start(s.user, BLOCK_TEST_WRITE, DISK_BYTES - UNIT, UNIT, 'n');
+    join_writes(&s, TIMEOUT_NS / 2 + SOON_NS);
+    g_assert_true(block_test_done(late)); /* what one has waited for is over for all */
+    g_assert_cmpint(block_test_co_join(late), ==, 0);
     g_assert_cmpint(now_ns() - start, >=, TIMEOUT_NS - SOON_NS);
     start = now_ns();
     block_test_co_fill(s.user, 0, DISK_BYTES, 'm'); /* nothing is copied any more */
