@@ -239,6 +239,85 @@ static void coroutine_fn test_a_reader_that_a_quiesce_waits_for_does_not_wait_fo
     }
 }
 
+/* R1: the target is being quiesced, and waits for a reader who waits for a store that waits at the gate. */
+static void coroutine_fn test_a_reader_opens_the_gate_of_a_target_that_waits_for_him(void)
+{
+    BlockDriverState *top;
+    BlockTestRequest *read;
+    BdrvChild *top_user;
+    uint8_t buf[2 * CLUSTER];
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_NONE, false);
+    top = test_cow_new("top", DISK_BYTES, CLUSTER, s.target);
+    top_user = block_test_user(top, BLK_PERM_CONSISTENT_READ);
+    s.job = story_co_start_backup(&s.args);
+    block_test_co_settle();
+    test_ram_hold(s.target, TEST_RAM_READ, 0, CLUSTER);
+    read = block_test_co_start(top_user, BLOCK_TEST_READ, 0, 2 * CLUSTER, 0);
+    test_ram_co_wait_held(s.target, 1);
+    drain(&s, s.target, NULL);
+    block_test_co_fill(s.user, CLUSTER, UNIT, 'n');
+    block_test_co_settle();
+    expect_byte(s.target, CLUSTER, 0);
+    g_assert_false(s.drained);
+    test_ram_release(s.target);
+    wait_for(&s.drained);
+    s.undrain = true;
+    wait_for(&s.drain_over);
+    g_assert_cmpint(block_test_co_join_read(read, buf, sizeof(buf)), ==, 0);
+    g_assert_cmpint(buf[CLUSTER], ==, 'o');
+    cancel(&s);
+    block_test_co_user_free(top_user);
+    bdrv_co_unref(top);
+    tear_down(&s);
+}
+
+/* B9: out of the stage, and not yet in the target. */
+static void coroutine_fn test_a_reader_waits_for_what_a_store_holds(void)
+{
+    BlockTestRequest *read;
+    uint8_t byte;
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_NONE, false);
+    test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
+    s.job = story_co_start_backup(&s.args);
+    block_test_co_fill(s.user, 0, UNIT, 'n');
+    test_ram_co_wait_held(s.target, 1);
+    g_assert_true(stage_is_empty(backup_job_of(s.job)->stage));
+    read = block_test_co_start(s.reader, BLOCK_TEST_READ, 0, UNIT, 0);
+    block_test_co_settle();
+    g_assert_false(block_test_done(read));
+    test_ram_release(s.target);
+    g_assert_cmpint(block_test_co_join_read(read, &byte, 1), ==, 0);
+    g_assert_cmpint(byte, ==, 'o');
+    cancel(&s);
+    tear_down(&s);
+}
+
+/* B10: it is in the job's memory, and in its notifier. */
+static void coroutine_fn test_a_job_that_ends_waits_for_a_capture(void)
+{
+    BlockTestRequest *write;
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_NONE, false);
+    s.job = story_co_start_backup(&s.args);
+    block_test_co_settle();
+    test_ram_hold(s.source, TEST_RAM_READ, 0, DISK_BYTES);
+    write = block_test_co_start(s.user, BLOCK_TEST_WRITE, 0, UNIT, 'n');
+    test_ram_co_wait_held(s.source, 1);
+    job_user_cancel(&s.job->job, false, &error_abort);
+    qemu_co_sleep_ns(SCALE_MS);
+    g_assert_false(job_is_completed(&s.job->job));
+    test_ram_release(s.source);
+    g_assert_cmpint(block_test_co_join(write), ==, 0);
+    g_assert_cmpint(story_co_wait(s.job), ==, -ECANCELED);
+    block_test_co_expect(s.user, 0, UNIT, 'n');
+    tear_down(&s);
+}
+
 /* R1: nobody whom a quiesce of the scratch waits for waits for a store, so a reader that comes waits for it. */
 static void coroutine_fn test_a_reader_leaves_a_quiet_scratch_alone(void)
 {
@@ -352,6 +431,12 @@ static void add_tests(void)
                    test_ignore_takes_its_time_between_tries);
     block_test_add("/backup/store/a reader that a quiesce waits for does not wait for its end",
                    test_a_reader_that_a_quiesce_waits_for_does_not_wait_for_its_end);
+    block_test_add("/backup/store/a reader opens the gate of a target that waits for him",
+                   test_a_reader_opens_the_gate_of_a_target_that_waits_for_him);
+    block_test_add("/backup/store/a reader waits for what a store holds",
+                   test_a_reader_waits_for_what_a_store_holds);
+    block_test_add("/backup/store/a job that ends waits for a capture",
+                   test_a_job_that_ends_waits_for_a_capture);
     block_test_add("/backup/store/a reader leaves a quiet scratch alone",
                    test_a_reader_leaves_a_quiet_scratch_alone);
     block_test_add("/backup/store/without a sweep each policy is obeyed too",
