@@ -47,7 +47,7 @@ struct AccessDisk {
 
     /* Home. */
     NotifierWithReturn before_write;
-    bool over;         /* A5: nothing is captured any more */
+    bool over;         /* A5, A9: nothing is captured any more, so nothing is read either */
     unsigned captures; /* writes in the notifier */
     bool breaking;     /* the room is being given back */
     int64_t last_write_ns;

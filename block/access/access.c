@@ -34,8 +34,9 @@
  * A7  The stage's own requests to the scratch keep off a quiesce of the scratch, except those that a write
  *     or the quiesce of its source waits for.
  * A8  A tree with an access stays in its iothread: requests under way know where their stage lives.
- * A9  An access ends in this order: notifiers off; writes that are in them leave; the stage's own requests
- *     end; readers leave; memory and scratch go; the bitmap is settled.
+ * A9  An access ends in this order: notifiers off, and from then on readers get -EIO, those under way too;
+ *     writes that are in them leave; the stage's own requests end; readers leave; memory and scratch go; the
+ *     bitmap is settled.
  *
  * A bitmap is frozen at the instant, as for a backup job: a successor takes what is written from then on.
  * Its bits are copied to a bitmap of the same name on the view: so whoever exports the view, exports it.

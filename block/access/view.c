@@ -76,13 +76,13 @@ static int coroutine_fn read_units(AccessDisk *disk, int64_t offset, int64_t byt
 {
     int ret;
 
-    if (access_disk_broken(disk) < 0) {
+    if (disk->over) {
         return -EIO;
     }
     take_turn(disk, bytes);
     ret = stage_co_read(disk->stage, offset, bytes, buf);
     end_turn(disk, bytes);
-    return access_disk_broken(disk) < 0 ? -EIO : ret; /* A5 */
+    return disk->over ? -EIO : ret; /* A5, A9 */
 }
 
 /* Where in @qiov the next @bytes are, if they are in one piece. */
@@ -178,13 +178,13 @@ static int coroutine_fn status_at_home(ViewState *s, int64_t offset, int64_t byt
     int64_t first = offset / ACCESS_CLUSTER_BYTES, staged;
     int ret;
 
-    if (!disk || access_disk_broken(disk) < 0) {
+    if (!disk || disk->over) {
         return -EIO;
     }
     bytes = MIN(bytes, s->length - offset);
     ret = bdrv_co_block_status_above(disk->source, NULL, offset, bytes, pnum, NULL, NULL);
     /* A3: from here on no yield. */
-    if (access_disk_broken(disk) < 0) {
+    if (disk->over) { /* A5, A9 */
         return -EIO;
     }
     if (ret < 0) {

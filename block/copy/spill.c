@@ -78,6 +78,12 @@ static void io_end(Stage *stage)
     }
 }
 
+static void segment_is_free(Stage *stage, int64_t segment)
+{
+    g_array_append_val(stage->free_segments, segment);
+    __atomic_store_n(&stage->segments_in_use, stage->segments_in_use - 1, __ATOMIC_RELAXED);
+}
+
 /*
  * G7.  One after another: a stage that is dropped may leave a hundred thousand.  A scratch that makes no
  * holes keeps its size, and is used again all the same.
@@ -97,8 +103,7 @@ static void coroutine_fn holes_entry(void *opaque)
                                    STAGE_SEGMENT_BYTES);
         }
         io_end(stage);
-        g_array_append_val(stage->free_segments, segment);
-        __atomic_store_n(&stage->segments_in_use, stage->segments_in_use - 1, __ATOMIC_RELAXED);
+        segment_is_free(stage, segment);
         if (stage_is_awaited(stage)) {
             stage_spill_kick(stage);
         }
@@ -120,6 +125,8 @@ void stage_segment_unref(Stage *stage, int64_t location)
     assert(*live > 0);
     if (--*live == 0 && segment == stage->open_segment) {
         stage->open_used = 0; /* nobody reads or writes there: filled again, without a hole */
+    } else if (*live == 0 && stage_is_over(stage)) {
+        segment_is_free(stage, segment); /* nobody will write there, nor wait for the end of a task */
     } else if (*live == 0) {
         g_array_append_val(stage->empty_segments, segment);
         if (!stage->making_holes) {

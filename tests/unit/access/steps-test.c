@@ -339,6 +339,94 @@ static void coroutine_fn test_a_view_that_outlives_its_access_reads_an_error(voi
     block_test_co_user_free(late);
 }
 
+/* The end of an access, beside the test. */
+typedef struct Ending {
+    BackupAccess *access;
+    BlockDriverState *quiet; /* quiesced; NULL: none */
+    bool undrain, done;
+} Ending;
+
+static void coroutine_fn end_entry(void *opaque)
+{
+    Ending *e = opaque;
+
+    backup_access_co_end(e->access, false);
+    e->done = true;
+}
+
+static void coroutine_fn quiet_entry(void *opaque)
+{
+    Ending *e = opaque;
+
+    bdrv_co_drained_begin(e->quiet);
+    while (!e->undrain) {
+        qemu_co_sleep_ns(1000);
+    }
+    bdrv_co_drained_end(e->quiet);
+    e->quiet = NULL;
+}
+
+/* A9, H2: the notifier is off, the source is read no more. */
+static void coroutine_fn test_a_reader_under_way_when_the_access_ends_gets_no_mix(void)
+{
+    BlockTestRequest *read;
+    BdrvChild *late;
+    Ending e = {0};
+    Bed b = {0};
+
+    bed_begin(&b, MiB, false, NULL);
+    late = block_test_user(backup_access_view(b.access, 0), BLK_PERM_CONSISTENT_READ);
+    test_ram_hold(b.source, TEST_RAM_READ, MiB, 4096);
+    read = block_test_co_start(late, BLOCK_TEST_READ, MiB, 64 * KiB, 0);
+    test_ram_co_wait_held(b.source, 1);
+    block_test_co_user_free(b.reader);
+    e.access = g_steal_pointer(&b.access);
+    aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(end_entry, &e));
+    block_test_co_settle();
+    block_test_co_fill(b.guest, MiB, 4096, 5);
+    test_ram_release(b.source);
+    g_assert_cmpint(block_test_co_join(read), ==, -EIO);
+    while (!e.done) {
+        qemu_co_sleep_ns(1000);
+    }
+    block_test_co_user_free(late);
+    bed_end(&b);
+}
+
+/* A9: what a last reader gives back is nothing to make a hole for; nobody would be there for its end. */
+static void coroutine_fn test_a_reader_of_the_scratch_may_leave_last(void)
+{
+    BlockTestRequest *read;
+    BdrvChild *late;
+    Ending e = {0};
+    Bed b = {0};
+
+    bed_begin(&b, 4 * STAGE_UNIT_BYTES, true, NULL);
+    block_test_co_fill(b.guest, 0, 3 * MiB / 2, 5);
+    late = block_test_user(backup_access_view(b.access, 0), BLK_PERM_CONSISTENT_READ);
+    test_ram_hold(b.scratch, TEST_RAM_READ, 0, MiB);
+    read = block_test_co_start(late, BLOCK_TEST_READ, 0, 64 * KiB, 0);
+    test_ram_co_wait_held(b.scratch, 1);
+    block_test_co_user_free(b.reader);
+    e.access = g_steal_pointer(&b.access);
+    aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(end_entry, &e));
+    block_test_co_settle();
+    e.quiet = b.scratch;
+    aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(quiet_entry, &e));
+    block_test_co_settle();
+    test_ram_release(b.scratch);
+    g_assert_cmpint(block_test_co_join(read), ==, -EIO);
+    qemu_co_sleep_ns(1000000);
+    e.undrain = true;
+    while (!e.done || e.quiet) {
+        qemu_co_sleep_ns(1000);
+    }
+    block_test_co_user_free(late);
+    g_assert_cmpint(b.scratch->refcnt, ==, 1);
+    bdrv_co_unref(g_steal_pointer(&b.scratch));
+    bed_end(&b);
+}
+
 /* A view is quiesced whenever an export of it ends: that must not wait for the guest. */
 static void coroutine_fn test_a_quiesce_of_the_view_does_not_wait_for_captures(void)
 {
@@ -488,6 +576,9 @@ static void add_tests(void)
         a_disk_under_an_access_stays_what_and_where_it_is);
     ADD("a view that outlives its access reads an error",
         a_view_that_outlives_its_access_reads_an_error);
+    ADD("a reader under way when the access ends gets no mix",
+        a_reader_under_way_when_the_access_ends_gets_no_mix);
+    ADD("a reader of the scratch may leave last", a_reader_of_the_scratch_may_leave_last);
     ADD("a quiesce of the view does not wait for captures",
         a_quiesce_of_the_view_does_not_wait_for_captures);
     ADD("a quiesce of disk and scratch lets a full memory spill",
