@@ -126,7 +126,8 @@ void stage_segment_unref(Stage *stage, int64_t location)
     if (--*live == 0 && segment == stage->open_segment) {
         stage->open_used = 0; /* nobody reads or writes there: filled again, without a hole */
     } else if (*live == 0 && stage_is_over(stage)) {
-        segment_is_free(stage, segment); /* nobody will write there, nor wait for the end of a task */
+        segment_is_free(stage,
+                        segment); /* nobody will write there, nor wait for the end of a task */
     } else if (*live == 0) {
         g_array_append_val(stage->empty_segments, segment);
         if (!stage->making_holes) {
