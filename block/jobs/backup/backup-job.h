@@ -31,7 +31,7 @@
 #define BACKUP_SWEEP_BYTES   (2 * MiB)
 #define BACKUP_SWEEP_WORKERS 16
 
-/* Pieces for which there are buffers, whatever max-workers says: 256 MiB of memory at the most. */
+/* Pieces, each with a buffer, whatever max-workers says: 256 MiB of memory at the most. */
 #define BACKUP_SWEEP_CHUNKS_MAX 256
 
 /*

@@ -357,11 +357,18 @@ void cow_add_notifier(BackupBlockJob *job)
     }
 }
 
-/* B10 */
-void coroutine_fn cow_end(BackupBlockJob *job)
+static void coroutine_fn wait_for_readers(BackupBlockJob *job)
 {
     CowRequest *reader;
 
+    while ((reader = cow_find_reader(job, 0, INT64_MAX))) {
+        qemu_co_queue_wait(&reader->wait_queue, NULL);
+    }
+}
+
+/* B10 */
+void coroutine_fn cow_end(BackupBlockJob *job)
+{
     job->ending = true;
     let_all_go(job);
     if (job_is_cancelled(&job->common.job)) {
@@ -370,14 +377,13 @@ void coroutine_fn cow_end(BackupBlockJob *job)
     if (job->sync_mode == MIRROR_SYNC_MODE_NONE) {
         bdrv_set_read_guard(job->target->bs, NULL);
     }
-    while ((reader = cow_find_reader(job, 0, INT64_MAX))) {
-        qemu_co_queue_wait(&reader->wait_queue, NULL);
-    }
+    wait_for_readers(job);
     notifier_with_return_remove(&job->before_write);
     bdrv_remove_latency_observer(&job->latency);
     job->notifier_added = false;
     qemu_co_rwlock_wrlock(&job->flush_rwlock);
     qemu_co_rwlock_unlock(&job->flush_rwlock);
+    wait_for_readers(job); /* guarded ones that waited for a store until now */
     while (job->n_storers > 0 || job->sweep_in_flight > 0) {
         qemu_co_queue_wait(&job->sweep_wait, NULL);
     }

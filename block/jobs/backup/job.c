@@ -288,7 +288,8 @@ static int check_perf(const BackupPerf *perf, int64_t cluster_size, BackupBlockJ
             error_setg(errp, "max-workers must be between 1 and %d", INT_MAX);
             return -EINVAL;
         }
-        job->max_workers = perf->max_workers;
+        /* Each needs a buffer for all its time; one that waited for another's would hold up a pause. */
+        job->max_workers = MIN(perf->max_workers, BACKUP_SWEEP_CHUNKS_MAX);
     }
     if (perf && perf->has_max_chunk) {
         if (perf->max_chunk < 0) {
@@ -358,8 +359,7 @@ static void fill_in(BackupBlockJob *job, const BackupJobArgs *args)
                           : args->staging.cow_timeout_ns > 0
                               ? args->staging.cow_timeout_ns
                               : BACKUP_COW_TIMEOUT_DEFAULT_S * NANOSECONDS_PER_SECOND;
-    job->sweep_pool =
-        copy_pool_new(args->source, job->max_chunk, MIN(job->max_workers, BACKUP_SWEEP_CHUNKS_MAX));
+    job->sweep_pool = copy_pool_new(args->source, job->max_chunk, job->max_workers);
     job->copy = (BlockCopy){
         .source = job->source,
         .target = job->target,

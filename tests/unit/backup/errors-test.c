@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What a backup does when something fails: policies, rule B7, and what it refuses to begin. */
 #include "aio/timer.h"
+#include "block/jobs/backup/backup-job.h"
 #include "coro/sleep.h"
 #include "tests/lib/test-cow.h"
 #include "tests/unit/backup/story.h"
@@ -92,6 +93,43 @@ static void coroutine_fn test_stop_pauses_the_job_and_resume_goes_on_where_it_fa
     g_assert_cmpint(story_co_wait(job), ==, 0);
     expect_equal(&p);
     tear_down(&p);
+}
+
+/* More workers than there are buffers: one that waited for a buffer would wait for one that is parked. */
+static void coroutine_fn test_a_full_target_stops_a_job_of_many_workers(void)
+{
+    enum { WORKERS = BACKUP_SWEEP_CHUNKS_MAX + 10 };
+    BackupPerf perf = {.has_max_workers = true,
+                       .max_workers = WORKERS,
+                       .has_max_chunk = true,
+                       .max_chunk = 64 * KiB};
+    int64_t bytes = 2 * WORKERS * 64 * KiB, deadline;
+    BackupJobArgs args = {.job_id = "b",
+                          .source = test_ram_new("source", bytes),
+                          .target = test_ram_new("target", bytes),
+                          .sync = MIRROR_SYNC_MODE_FULL,
+                          .on_target_error = BLOCKDEV_ON_ERROR_ENOSPC,
+                          .perf = &perf};
+    BlockJob *job;
+
+    test_ram_poke_pattern(args.source, 0, bytes, 1);
+    test_ram_hold(args.target, TEST_RAM_WRITE, 0, bytes);
+    test_ram_set_error(args.target, TEST_RAM_WRITE, 0, bytes, ENOSPC, -1);
+    job = story_co_start_backup(&args);
+    test_ram_co_wait_held(args.target, BACKUP_SWEEP_CHUNKS_MAX);
+    test_ram_release(args.target);
+    deadline = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + INT64_C(10) * NANOSECONDS_PER_SECOND;
+    while (job->job.status != JOB_STATUS_PAUSED) {
+        g_assert_cmpint(qemu_clock_get_ns(QEMU_CLOCK_REALTIME), <, deadline);
+        qemu_co_sleep_ns(100000);
+    }
+    bdrv_co_drained_begin(args.source);
+    bdrv_co_drained_end(args.source);
+    test_ram_set_error(args.target, 0, 0, 0, 0, 0);
+    job_user_resume(&job->job, &error_abort);
+    g_assert_cmpint(story_co_wait(job), ==, 0);
+    bdrv_co_unref(args.target);
+    bdrv_co_unref(args.source);
 }
 
 /* B7 */
@@ -305,6 +343,8 @@ static void coroutine_fn test_zeros_are_not_written_where_the_target_has_them(vo
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
+    block_test_add("/backup/errors/a full target stops a job of many workers",
+                   test_a_full_target_stops_a_job_of_many_workers);
     block_test_add("/backup/errors/report ends the job with the error of either side",
                    test_report_ends_the_job_with_the_error_of_either_side);
     block_test_add("/backup/errors/ignore tries again until it works",
