@@ -13,11 +13,10 @@
 #include "transaction.h"
 
 #include <errno.h>
-#include <sys/stat.h>
 
 #include "block/dirty/dirty-bitmap.h"
 #include "block/jobs/backup.h"
-#include "block/open/open.h"
+#include "monitor/commands/copying/target.h"
 #include "qapi/qapi-commands-block-job.h"
 
 typedef struct BackupAction {
@@ -109,28 +108,6 @@ static int coroutine_fn blockdev_backup_open(TxnAction *action, Error **errp)
     return r;
 }
 
-/*
- * Making an image empties the file first.  A file that a node of ours has open must not be emptied,
- * whatever path leads to it.
- */
-static int backup_check_target_unused(const char *filename, Error **errp)
-{
-    struct stat target, other;
-
-    if (stat(filename, &target) < 0) {
-        return 0; /* not there, or not a path: creating it will tell */
-    }
-    for (BlockDriverState *bs = bdrv_next_node(NULL); bs; bs = bdrv_next_node(bs)) {
-        if (bs->drv && bs->drv->is_protocol && stat(bs->filename, &other) == 0 &&
-            other.st_dev == target.st_dev && other.st_ino == target.st_ino) {
-            error_setg(errp, "Target '%s' is in use: node '%s' has it open", filename,
-                       bdrv_get_node_name(bs));
-            return -EBUSY;
-        }
-    }
-    return 0;
-}
-
 /* What the target rests on: with none the source itself, with top what the source rests on. */
 static BlockDriverState *backup_target_backing(const BackupAction *a)
 {
@@ -144,64 +121,18 @@ static BlockDriverState *backup_target_backing(const BackupAction *a)
     }
 }
 
-/* The format of what @bs shows; a node of a protocol shows its bytes as they are. */
-static const char *backup_format_name(BlockDriverState *bs)
-{
-    const BlockDriver *drv = bdrv_skip_filters(bs)->drv;
-
-    return drv->is_protocol ? "raw" : drv->format_name;
-}
-
-static int coroutine_fn backup_create_target(BackupAction *a, const DriveBackup *arg,
-                                             const char *format, Error **errp)
-{
-    BlockDriverState *backing = backup_target_backing(a);
-    BlockDriver *drv = bdrv_find_format(format);
-    BlockCreateArgs create = {.filename = arg->target, .size = bdrv_getlength(a->source)};
-
-    if (create.size < 0) {
-        error_setg_errno(errp, -create.size, "Unable to get length for '%s'",
-                         bdrv_get_device_or_node_name(a->source));
-        return create.size;
-    }
-    if (!drv) {
-        error_setg(errp, "Unknown file format '%s'", format);
-        return -ENOENT;
-    }
-    if (!drv->image || !drv->image->co_create) {
-        error_setg(errp, "Format driver '%s' does not support image creation", format);
-        return -ENOTSUP;
-    }
-    if (backing) {
-        if (!drv->supports_backing) {
-            error_setg(errp, "Backing file not supported for file format '%s'", format);
-            return -ENOTSUP;
-        }
-        create.backing_file = bdrv_skip_filters(backing)->filename;
-        create.backing_format = backup_format_name(backing);
-    }
-    if (backup_check_target_unused(arg->target, errp) < 0) {
-        return -EBUSY;
-    }
-    return bdrv_co_create_image(format, &create, errp);
-}
-
 static BlockDriverState *coroutine_fn backup_open_target(BackupAction *a, const DriveBackup *arg,
                                                          const char *format, Error **errp)
 {
     BlockDriverState *backing = backup_target_backing(a);
-    BdrvOpenFileArgs args = {
-        .filename = arg->target,
-        .format = format,
-        .cache_direct = a->source->open_flags & BDRV_O_NOCACHE,
-        .cache_no_flush = a->source->open_flags & BDRV_O_NO_FLUSH,
-        .discard_unmap = a->source->open_flags & BDRV_O_UNMAP,
-        /* a full copy shows nothing of what the image's header may name */
-        .no_backing = !backing,
-        .backing = backing,
-    };
+    /* a full copy shows nothing of what the image's header may name */
+    NewTarget target = {.source = a->source,
+                        .filename = arg->target,
+                        .format = format,
+                        .backing = backing,
+                        .no_backing = !backing};
 
-    return bdrv_co_open_file(&args, errp);
+    return new_target_co_open(&target, errp);
 }
 
 static int coroutine_fn drive_backup_open(TxnAction *action, Error **errp)
@@ -219,8 +150,13 @@ static int coroutine_fn drive_backup_open(TxnAction *action, Error **errp)
         a->sync = MIRROR_SYNC_MODE_FULL;
     }
     if (create) {
-        format = format ? format : backup_format_name(a->source);
-        r = backup_create_target(a, arg, format, errp);
+        NewTarget target = {.source = a->source,
+                            .filename = arg->target,
+                            .format = format ? format : new_target_format(a->source),
+                            .backing = backup_target_backing(a)};
+
+        format = target.format;
+        r = new_target_co_create(&target, errp);
     }
     if (r == 0) {
         a->target = backup_open_target(a, arg, format, errp);

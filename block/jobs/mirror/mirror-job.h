@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The mirror job from inside: what its files share. */
+#ifndef BLOCK_JOBS_MIRROR_MIRROR_JOB_H
+#define BLOCK_JOBS_MIRROR_MIRROR_JOB_H
+
+#include "aio/timer.h"
+#include "block/copy/copy.h"
+#include "block/jobs/mirror.h"
+#include "block/jobs/mirror/dirty.h"
+#include "util/hbitmap.h"
+#include "util/osdep.h"
+
+#define MIRROR_GRANULARITY_DEFAULT (64 * KiB)
+
+/* Data in flight: sixteen of the longest operations.  Bounds the memory, whatever disk or guest. */
+#define MIRROR_BUF_BYTES_DEFAULT (16 * MiB)
+
+/*
+ * Operations in flight.  Enough that a server a few milliseconds away is kept busy with 1 MiB each, or a disk
+ * with scattered 4 KiB; a local disk gains nothing from more.
+ */
+#define MAX_IN_FLIGHT 16
+
+/* The longest run in one operation: where a disk's throughput stops growing with the request. */
+#define MIRROR_RUN_BYTES  (1 * MiB)
+/* And in chunks: a request's iovec stays below what the kernel takes. */
+#define MIRROR_RUN_CHUNKS 512
+
+/* Zeros need no buffer; a step bounds the time for which guests may have to wait for one operation. */
+#define MIRROR_ZERO_STEP_BYTES (16 * MiB)
+/* A run at least so long is worth a question whether it is a hole. */
+#define MIRROR_STATUS_BYTES    (256 * KiB)
+/* Zeros are looked for, in what was read, in pieces of this. */
+#define MIRROR_ZERO_PIECE      (64 * KiB)
+/* Parts of a chunk nearer than this are copied as one: a request costs more than so many bytes. */
+#define MIRROR_GAP_BYTES       (16 * KiB)
+
+/* Memory for fine maps: 16 GiB of scattered small writes in chunks of 64 KiB. */
+#define MIRROR_FINE_BYTES (16 * MiB)
+
+/* A failed operation is tried again (policy ignore) after this; a disk that fails at once must not spin us. */
+#define MIRROR_RETRY_NS (100 * SCALE_MS)
+/* In step, between two rounds over what guests have written since: what is hot is copied once a round. */
+#define MIRROR_ROUND_NS (10 * SCALE_MS)
+
+/* M6: guests may be stopped for the switch-over when what is dirty takes less than this. */
+#define MIRROR_LEVEL_NS  (20 * SCALE_MS)
+/* M6: and are let go, to try again, when it takes longer than this after all. */
+#define MIRROR_SETTLE_NS (300 * SCALE_MS)
+
+/* The copy rate is taken over so much time with something in flight. */
+#define MIRROR_RATE_NS (50 * SCALE_MS)
+
+/* Who drives the operations, and stops them for a quiesce. */
+typedef enum MirrorPhase {
+    MIRROR_RUNNING,  /* the job's coroutine; it pauses as any job */
+    MIRROR_SETTLING, /* run() has ended, prepare() drives (finish.c) */
+    MIRROR_OVER,     /* nobody: guests' writes pass */
+} MirrorPhase;
+
+typedef struct MirrorBlockJob {
+    BlockJob common;
+
+    /* Fixed once started. */
+    BdrvChild *source, *target; /* owned by the job */
+    MirrorSyncMode sync_mode;
+    char *replaces;
+    BlockDriverState *target_backing; /* counted; NULL: none */
+    BlockDriverState *base;           /* sync=top: what is there or below is not copied */
+    bool target_is_zero, unmap;
+    BlockdevOnError on_source_error, on_target_error;
+    int64_t len;
+    int64_t granularity;
+    int64_t cow_cluster; /* 0: no rounding */
+    unsigned max_chunks;
+
+    /* Main thread. */
+    bool pivot;          /* complete was asked for */
+    bool pivoting;       /* too late for a cancel */
+    CoQueue quiet_queue; /* prepare(), while somebody has quiesced our nodes */
+
+    /* Atomic. */
+    int copy_mode;      /* MirrorCopyMode */
+    bool should_end;    /* complete, or a cancel of a READY job */
+    bool engine_active; /* prepare() drives operations: a quiesce waits */
+    int active_running; /* guests' writes that are writing to the target */
+    int in_flight;      /* operations */
+    bool ready;
+
+    /* Job's AioContext. */
+    MirrorPhase phase;
+    BdrvWriteTap tap;
+    bool tap_set;
+    QLIST_HEAD(, BdrvTapWrite) writes; /* of guests, past before() */
+    unsigned tap_calls; /* guests' writes in before() or after(), which have yielded */
+    MirrorDirty dirty;
+    HBitmap *in_flight_bitmap; /* one bit a chunk; its items are bytes */
+    HBitmap *cow_bitmap;       /* chunks whose cluster the target has; NULL: no rounding */
+    CopyPool *buf;             /* chunks of the granularity, and their free list */
+    CoQueue wait;              /* anybody, until an operation or a guest's write has ended */
+    QemuCoSleep settle_sleep;  /* prepare(), the same, */
+    int64_t deadline_ns;       /* with a limit while this is not 0 */
+    bool idle;                 /* the planner sleeps until something is dirty */
+    int64_t bytes_in_flight;
+    int64_t cursor;
+    bool first_pass;              /* what was dirty from the start is not all begun */
+    int64_t hint_start, hint_end; /* what the source said lately of this range, */
+    bool hint_zero;               /* to be asked again inside the operation */
+    int ret;                      /* first failure since last looked at */
+    bool error_is_read;
+    int flush_ret;
+    bool flushing;
+    int64_t rate_bytes, rate_ns, busy_since_ns; /* of the window under way */
+    int64_t copy_rate;                          /* atomic: bytes a second, lately; 0: not known */
+} MirrorBlockJob;
+
+static inline MirrorBlockJob *mirror_job_of(BlockJob *job)
+{
+    return container_of(job, MirrorBlockJob, common);
+}
+
+static inline int64_t mirror_now(void)
+{
+    return qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+}
+
+/* Chunks that an operation could take now. */
+static inline unsigned mirror_buf_free_count(const MirrorBlockJob *s)
+{
+    return s->max_chunks - copy_pool_in_use(s->buf);
+}
+
+/* op.c */
+/* Is any chunk that the range touches in flight?  M3 */
+bool mirror_is_in_flight(const MirrorBlockJob *s, int64_t offset, int64_t bytes);
+/* Both: all chunks that the range touches.  The second wakes who waits. */
+void mirror_mark_in_flight(MirrorBlockJob *s, int64_t offset, int64_t bytes);
+void mirror_unmark_in_flight(MirrorBlockJob *s, int64_t offset, int64_t bytes);
+/* May a part of [offset, offset + bytes) be written, as the target has its cluster?  M5 */
+bool mirror_cluster_is_there(const MirrorBlockJob *s, int64_t offset, int64_t bytes);
+/* An operation on chunks that are not in flight; there are buffers if it is not @zero.  Returns at once. */
+void mirror_start_op(MirrorBlockJob *s, int64_t offset, int64_t bytes, bool zero);
+/* The same for a flush of the target; s->flushing until it has ended with s->flush_ret. */
+void mirror_start_flush(MirrorBlockJob *s);
+/* Make the target read as zeros.  Yields. */
+int coroutine_fn mirror_write_zeroes(MirrorBlockJob *s, int64_t offset, int64_t bytes,
+                                     bool may_unmap);
+void mirror_note_failure(MirrorBlockJob *s, int ret, bool is_read);
+/* Something that somebody may wait for has changed; job's AioContext. */
+void mirror_wake(MirrorBlockJob *s);
+
+/* loop.c */
+int coroutine_fn mirror_run(Job *job, Error **errp);
+/* One step of the planner: begins an operation, or waits.  Return: bytes that count against the speed. */
+int64_t coroutine_fn mirror_iteration(MirrorBlockJob *s);
+/* The planner waits until an operation or a guest's write has ended, or for the deadline. */
+void coroutine_fn mirror_yield(MirrorBlockJob *s);
+/* No further operation now: ask again when one has ended. */
+bool mirror_is_full(const MirrorBlockJob *s);
+/* M6: is so little dirty that guests may be stopped for it? */
+bool mirror_is_level(const MirrorBlockJob *s);
+void mirror_update_progress(MirrorBlockJob *s);
+
+/* tap.c */
+void mirror_tap_init(MirrorBlockJob *s);
+/* Main thread, source quiesced. */
+void mirror_tap_set(MirrorBlockJob *s);
+/* Job's AioContext, or main thread with the source quiesced.  Waits until no write of a guest is in the job. */
+void coroutine_fn mirror_tap_end(MirrorBlockJob *s);
+
+/* finish.c */
+int coroutine_fn mirror_prepare(Job *job);
+/* Main thread: a quiesce of one of the job's nodes has begun or ended. */
+void mirror_drained_changed(BlockJob *job);
+bool mirror_drained_poll(BlockJob *job);
+/* Is @name, found as *ret, a node whose users may go on with a copy of @source? */
+int mirror_find_replaced(BlockDriverState *source, const char *name, BlockDriverState **ret,
+                         Error **errp);
+
+#endif
