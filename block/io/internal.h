@@ -20,14 +20,18 @@ void coroutine_fn tracked_request_wait(BdrvTrackedRequest *req);
 /* The same for a request that must not wait: is there one to wait for? */
 bool tracked_request_would_wait(const BdrvTrackedRequest *req);
 
-/* watch.c: begin with the guard of @bs, which is counted in flight, and end what it gave (NULL: nothing). */
-BdrvReadToken *coroutine_fn read_guard_begin(BlockDriverState *bs, int64_t offset, int64_t bytes);
+/*
+ * watch.c: begin with the guard of @bs, which is counted in flight, and end what it gave (NULL: nothing).
+ * Return: 0, or the negative errno that the guard wants the read to fail with.
+ */
+int coroutine_fn read_guard_begin(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                  BdrvReadToken **ret_token);
 void read_guard_end(BdrvReadToken *token);
 /* The guards that one walk has begun with, all ended by read_holds_end(). */
 typedef struct ReadHolds {
     GSList *list; /* ReadHold */
 } ReadHolds;
-void coroutine_fn read_holds_add(ReadHolds *holds, BlockDriverState *bs, int64_t offset,
+int coroutine_fn read_holds_add(ReadHolds *holds, BlockDriverState *bs, int64_t offset,
                                  int64_t bytes);
 void read_holds_end(ReadHolds *holds);
 

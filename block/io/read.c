@@ -147,9 +147,11 @@ int coroutine_fn bdrv_co_preadv_part(BdrvChild *child, int64_t offset, int64_t b
     bdrv_inc_in_flight(bs);
     begun = latency_begin(bs, flags);
     if (guarded) {
-        token = read_guard_begin(bs, offset, bytes);
+        ret = read_guard_begin(bs, offset, bytes, &token);
     }
-    if (!qiov) {
+    if (ret < 0) {
+        /* the guard's answer */
+    } else if (!qiov) {
         ret = prefetch(bs, offset, bytes, flags);
     } else if (bdrv_pad(bs, qiov, qiov_offset, &offset, &bytes, &pad)) {
         ret = tracked_read(bs, offset, bytes, &pad.qiov, 0, flags);

@@ -107,7 +107,10 @@ static int coroutine_fn status_of_node(BlockDriverState *bs, const StatusQuery *
         return -ENOMEDIUM;
     }
     if (query->holds && bytes > 0) {
-        read_holds_add(query->holds, bs, offset, bytes);
+        ret = read_holds_add(query->holds, bs, offset, bytes);
+        if (ret < 0) {
+            return ret;
+        }
     }
     total = bs->total_bytes;
     if (total < 0) {

@@ -36,13 +36,15 @@ void bdrv_set_read_guard(BlockDriverState *bs, BdrvReadGuard *guard)
     bs->read_guard = guard;
 }
 
-BdrvReadToken *coroutine_fn read_guard_begin(BlockDriverState *bs, int64_t offset, int64_t bytes)
+int coroutine_fn read_guard_begin(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                  BdrvReadToken **ret_token)
 {
-    if (!bs->read_guard) {
-        return NULL;
+    *ret_token = NULL;
+    if (bs->read_guard) {
+        assert(bs->aio_context == qemu_get_current_aio_context());
+        *ret_token = bs->read_guard->begin(bs->read_guard, offset, bytes);
     }
-    assert(bs->aio_context == qemu_get_current_aio_context());
-    return bs->read_guard->begin(bs->read_guard, offset, bytes);
+    return *ret_token ? (*ret_token)->error : 0;
 }
 
 void read_guard_end(BdrvReadToken *token)
@@ -67,19 +69,21 @@ static bool holds_range(const ReadHolds *holds, const BlockDriverState *bs, int6
     return false;
 }
 
-void coroutine_fn read_holds_add(ReadHolds *holds, BlockDriverState *bs, int64_t offset,
-                                 int64_t bytes)
+int coroutine_fn read_holds_add(ReadHolds *holds, BlockDriverState *bs, int64_t offset,
+                                int64_t bytes)
 {
     ReadHold *hold;
+    int ret;
 
     if (!bs->read_guard || holds_range(holds, bs, offset, bytes)) {
-        return;
+        return 0;
     }
     hold = g_new(ReadHold, 1);
     *hold = (ReadHold){.bs = bs, .offset = offset, .bytes = bytes};
     bdrv_inc_in_flight(bs); /* WA1 */
-    hold->token = read_guard_begin(bs, offset, bytes);
+    ret = read_guard_begin(bs, offset, bytes, &hold->token);
     holds->list = g_slist_prepend(holds->list, hold);
+    return ret;
 }
 
 void read_holds_end(ReadHolds *holds)

@@ -40,6 +40,6 @@ void backup_cow_request_end(CowRequest *req);
  * backup_do_checkpoint() - forget what was copied: from now on the next write to any cluster copies it
  * again.  sync=none only; an error otherwise.  The caller has quiesced the source.
  */
-void backup_do_checkpoint(BlockJob *job, Error **errp);
+void coroutine_fn backup_do_checkpoint(BlockJob *job, Error **errp);
 
 #endif

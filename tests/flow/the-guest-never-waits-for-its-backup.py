@@ -299,7 +299,7 @@ def _(t):
     s.error_event('write', 'report')
     s.witness.wait(200)
     s.target.go_on()
-    error = s.fails('2 MiB of scratch')
+    error = s.fails('2048 KiB of scratch')
     assert 'which failed' not in error, error
     assert s.end(good=False) < TIMEOUT + AT_ONCE
 
@@ -333,7 +333,7 @@ def _(t):
     s.stop_target()
     s.error_event('write', 'report')
     s.target.go_on()
-    s.fails('32 MiB of scratch, which failed: Input/output error')
+    s.fails('32768 KiB of scratch, which failed: Input/output error')
     assert s.end(good=False) < TIMEOUT + AT_ONCE
 
 

@@ -150,6 +150,8 @@ bool cow_is_over(const BackupBlockJob *job);
 /* B7: old data is lost. */
 void cow_break(BackupBlockJob *job, int ret, CowFault fault);
 CowRequest *cow_find_overlapping(const CowRequestList *list, int64_t start, int64_t end);
+/* The job has been stopped by an error, or goes on: readers that wait look again. */
+void cow_wake_readers(BackupBlockJob *job);
 /* A reader of the target in [start, end), by the API or guarded. */
 CowRequest *cow_find_reader(const BackupBlockJob *job, int64_t start, int64_t end);
 void cow_request_begin(CowRequest *req, CowRequestList *list, int64_t start, int64_t end);

@@ -92,28 +92,65 @@ static bool is_staged(const BackupBlockJob *job, int64_t start, int64_t end)
     return !cow_is_over(job) && stage_next_cluster(job->stage, start, end) >= 0;
 }
 
-/* B9 */
-static void coroutine_fn wait_until_stored(BackupBlockJob *job, int64_t start, int64_t end,
-                                           bool with_holders)
+/* An error has stopped the job: nothing is stored until the user resumes it. */
+static bool is_stopped(const BackupBlockJob *job)
 {
-    CowRequest *req = find_in_reader_way(job, start, end, with_holders);
+    return __atomic_load_n(&job->common.iostatus, __ATOMIC_SEQ_CST) != BLOCK_DEVICE_IO_STATUS_OK &&
+           !cow_is_over(job);
+}
 
-    if (!req && !is_staged(job, start, end)) {
-        return;
+/* Nobody knows for how long: a quiesce does not wait for a reader who waits for that. */
+static void coroutine_fn wait_while_stopped(BackupBlockJob *job)
+{
+    store_reader_end(job);
+    while (is_stopped(job)) {
+        qemu_co_queue_wait(&job->gate, NULL);
     }
     store_reader_begin(job);
-    for (;;) {
-        req = find_in_reader_way(job, start, end, with_holders);
-        if (req) {
+}
+
+static bool is_on_its_way(const BackupBlockJob *job, int64_t start, int64_t end, bool with_holders)
+{
+    return find_in_reader_way(job, start, end, with_holders) || is_staged(job, start, end);
+}
+
+/* B9.  @guarded: a read that may fail; else a user of the API, who also waits for others of its kind. */
+static int coroutine_fn wait_until_stored(BackupBlockJob *job, int64_t start, int64_t end,
+                                          bool guarded)
+{
+    CowRequest *req;
+    int ret = 0;
+
+    if (!is_on_its_way(job, start, end, !guarded)) {
+        return 0;
+    }
+    store_reader_begin(job);
+    while (ret == 0 && is_on_its_way(job, start, end, !guarded)) {
+        req = find_in_reader_way(job, start, end, !guarded);
+        if (is_stopped(job) && guarded) {
+            ret = -EIO;
+        } else if (is_stopped(job)) {
+            wait_while_stopped(job);
+        } else if (req) {
             qemu_co_queue_wait(&req->wait_queue, NULL);
-        } else if (is_staged(job, start, end)) {
+        } else {
             store_kick(job);
             stage_co_wait_change(job->stage);
-        } else {
-            break;
         }
     }
     store_reader_end(job);
+    return ret;
+}
+
+void cow_wake_readers(BackupBlockJob *job)
+{
+    CowRequest *req;
+
+    QLIST_FOREACH (req, &job->stores, list) {
+        qemu_co_queue_restart_all(&req->wait_queue);
+    }
+    stage_wake(job->stage);
+    qemu_co_queue_restart_all(&job->gate);
 }
 
 void cow_request_begin(CowRequest *req, CowRequestList *list, int64_t start, int64_t end)
@@ -204,6 +241,14 @@ void cow_cancel(BackupBlockJob *job)
     }
 }
 
+/* It has failed, and says so now, not when a user who cannot mend it any more resumes it. */
+static void end_pause(Job *job, void *opaque)
+{
+    if (job_user_paused(job)) {
+        job_user_resume(job, NULL);
+    }
+}
+
 /* B7 */
 void cow_break(BackupBlockJob *job, int ret, CowFault fault)
 {
@@ -212,6 +257,7 @@ void cow_break(BackupBlockJob *job, int ret, CowFault fault)
         job->cow_fault = fault;
         let_all_go(job);
         cancel_in_flight(job);
+        job_call_in_main(&job->common.job, end_pause, NULL);
         job_wake(&job->common.job);
     }
 }
@@ -311,11 +357,13 @@ static BdrvReadToken *coroutine_fn guarded_read_begin(BdrvReadGuard *guard, int6
     int64_t start = offset / job->cluster_size;
     int64_t end = DIV_ROUND_UP(offset + bytes, job->cluster_size);
     GuardedRead *read;
+    int ret;
 
     qemu_co_rwlock_rdlock(&job->flush_rwlock);
-    wait_until_stored(job, start, end, false);
+    ret = wait_until_stored(job, start, end, true);
     read = g_new(GuardedRead, 1);
     read->token.end = guarded_read_end;
+    read->token.error = job->cow_ret < 0 ? -EIO : ret; /* H2: what is lost is not made up */
     cow_request_begin(&read->req, &job->guarded_reads, start, end);
     qemu_co_rwlock_unlock(&job->flush_rwlock);
     return &read->token;
@@ -409,7 +457,7 @@ void coroutine_fn backup_wait_for_overlapping_requests(BlockJob *job, int64_t se
     int64_t start, end;
 
     cluster_range(job, sector_num, nb_sectors, &start, &end);
-    wait_until_stored(backup_job_of(job), start, end, true);
+    wait_until_stored(backup_job_of(job), start, end, false);
 }
 
 void backup_cow_request_begin(CowRequest *req, BlockJob *job, int64_t sector_num, int nb_sectors)
@@ -425,14 +473,18 @@ void backup_cow_request_end(CowRequest *req)
     cow_request_end(req);
 }
 
-void backup_do_checkpoint(BlockJob *job, Error **errp)
+void coroutine_fn backup_do_checkpoint(BlockJob *job, Error **errp)
 {
     BackupBlockJob *backup = backup_job_of(job);
+    AioContext *caller = qemu_get_current_aio_context();
 
     assert(job->job.driver->job_type == JOB_TYPE_BACKUP);
     if (backup->sync_mode != MIRROR_SYNC_MODE_NONE) {
         error_setg(errp, "The backup job only supports block checkpoint in sync=none mode");
         return;
+    }
+    if (!in_aio_context(job->job.aio_context)) {
+        aio_co_reschedule_self(job->job.aio_context); /* the stage's */
     }
     /* No write is in the notifier, no store past the gate; those that are parked look again. */
     assert(__atomic_load_n(&backup->source->bs->quiesce_counter, __ATOMIC_SEQ_CST) > 0);
@@ -444,4 +496,7 @@ void backup_do_checkpoint(BlockJob *job, Error **errp)
     job_progress_increase_remaining(
         &job->job, bytes_of(backup, hbitmap_count(backup->done_bitmap), last_is_done(backup)));
     hbitmap_reset_all(backup->done_bitmap);
+    if (!in_aio_context(caller)) {
+        aio_co_reschedule_self(caller);
+    }
 }

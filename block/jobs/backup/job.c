@@ -34,10 +34,10 @@ static void tell_why_broken(BackupBlockJob *job, Error **errp)
         stage_stats(job->stage, &stats);
         error_setg(errp,
                    "A write to '%s' waited %" PRId64 " s for room for its old data: "
-                   "the target is too slow for %" PRId64 " MiB of memory and %" PRId64
-                   " MiB of scratch%s%s",
-                   name, job->cow_timeout_ns / NANOSECONDS_PER_SECOND, stats.ram_limit / MiB,
-                   stats.scratch_limit / MiB, stats.scratch_error ? ", which failed: " : "",
+                   "the target is too slow for %" PRId64 " KiB of memory and %" PRId64
+                   " KiB of scratch%s%s",
+                   name, job->cow_timeout_ns / NANOSECONDS_PER_SECOND, stats.ram_limit / KiB,
+                   stats.scratch_limit / KiB, stats.scratch_error ? ", which failed: " : "",
                    stats.scratch_error ? g_strerror(-stats.scratch_error) : "");
         break;
     }

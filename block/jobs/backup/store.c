@@ -46,8 +46,8 @@ static bool gate_is_closed(const BackupBlockJob *job, bool for_scratch)
         (is_quiesced(job->source) && stage_is_awaited(job->stage))) {
         return false;
     }
-    return is_quiesced(job->scratch) ||
-           (!for_scratch && (is_quiesced(job->source) || is_quiesced(job->target)));
+    return is_quiesced(job->scratch) || is_quiesced(job->source) ||
+           (!for_scratch && is_quiesced(job->target));
 }
 
 static void leave_gate(BackupBlockJob *job)

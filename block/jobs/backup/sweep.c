@@ -309,6 +309,7 @@ static int coroutine_fn handle_failure(BackupBlockJob *job, int ret, bool error_
     } else {
         /* Stopped: a piece that was begun now would fail again, and stop the job once more when the
          * user has made room and resumes it. */
+        cow_wake_readers(job);
         pause_point(job);
     }
     job->sweep_offset =

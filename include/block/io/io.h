@@ -115,6 +115,7 @@ int coroutine_fn bdrv_co_get_info(BlockDriverState *bs, BlockDriverInfo *ret_inf
  */
 typedef struct BdrvReadToken BdrvReadToken;
 struct BdrvReadToken {
+    int error; /* negative errno: the read is not made, and fails with it; ended all the same */
     /* Once, in the home AioContext of the node; must not yield; the memory is its maker's again. */
     void (*end)(BdrvReadToken *token);
 };

@@ -169,8 +169,8 @@ static void coroutine_fn begin_with_stuck_target(Scene *s)
 
 /* Which fault, which words. */
 #define ROOM_MESSAGE                                                                          \
-    "A write to 'source' waited 2 s for room for its old data: the target is too slow for 0 " \
-    "MiB of memory and 0 MiB of scratch"
+    "A write to 'source' waited 2 s for room for its old data: the target is too slow for 4 " \
+    "KiB of memory and 0 KiB of scratch"
 
 /* B7, G5 */
 static void coroutine_fn test_a_target_that_hangs_breaks_the_backup_not_the_guest(void)
@@ -315,7 +315,7 @@ static void coroutine_fn test_a_scratch_that_failed_is_named_when_room_runs_out(
     test_ram_release(s.target);
     expect_end(&s, SOON_NS, -ETIMEDOUT,
                "A write to 'source' waited 2 s for room for its old data: the target is too slow "
-               "for 0 MiB of memory and 4 MiB of scratch, which failed: No space left on device");
+               "for 4 KiB of memory and 4096 KiB of scratch, which failed: No space left on device");
     tear_down(&s);
 }
 

@@ -136,6 +136,54 @@ static void coroutine_fn test_a_checkpoint_forgets_what_a_parked_store_holds(voi
     }
 }
 
+/* While an error has stopped the job a plain reader is told so, and neither he nor a quiesce waits for the user. */
+static void coroutine_fn test_a_stopped_job_keeps_nobody_waiting(void)
+{
+    BlockTestRequest *read;
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_NONE, true);
+    s.args.on_target_error = BLOCKDEV_ON_ERROR_STOP;
+    test_ram_hold(s.source, TEST_RAM_READ, CLUSTER / 2, UNIT); /* a store's, not a capture's */
+    test_ram_set_error(s.source, TEST_RAM_READ, CLUSTER / 2, UNIT, EIO, -1);
+    s.args.on_source_error = BLOCKDEV_ON_ERROR_STOP;
+    s.job = story_co_start_backup(&s.args);
+    block_test_co_fill(s.user, 0, UNIT, 'n');
+    read = block_test_co_start(s.reader, BLOCK_TEST_READ, 0, UNIT, 0);
+    block_test_co_settle();
+    g_assert_false(block_test_done(read));
+    test_ram_release(s.source);
+    g_assert_cmpint(block_test_co_join(read), ==, -EIO); /* he waited when it stopped */
+    read = block_test_co_start(s.reader, BLOCK_TEST_READ, 0, UNIT, 0);
+    g_assert_cmpint(block_test_co_join(read), ==, -EIO); /* he came after */
+    block_test_co_expect(s.reader, CLUSTER, UNIT, 'o');  /* nothing is on its way here */
+    drain(&s, s.source, s.target);
+    wait_for(&s.drained);
+    s.undrain = true;
+    wait_for(&s.drain_over);
+    test_ram_set_error(s.source, 0, 0, 0, 0, 0);
+    job_user_resume(&s.job->job, &error_abort);
+    block_test_co_expect(s.reader, 0, UNIT, 'o');
+    cancel(&s);
+    tear_down(&s);
+}
+
+/* B7: what has been lost cannot be mended by the user: the job does not stay in his pause. */
+static void coroutine_fn test_a_backup_that_breaks_ends_though_it_is_paused(void)
+{
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_FULL, false);
+    s.args.speed = 1;
+    s.job = story_co_start_backup(&s.args);
+    job_user_pause(&s.job->job, &error_abort);
+    qemu_co_sleep_ns(SCALE_MS);
+    test_ram_set_error(s.source, TEST_RAM_READ, DISK_BYTES - UNIT, UNIT, EIO, 1);
+    block_test_co_fill(s.user, DISK_BYTES - UNIT, UNIT, 'n');
+    g_assert_cmpint(story_co_wait(s.job), ==, -EIO);
+    tear_down(&s);
+}
+
 /* S3: the sweep comes back for every piece that failed, also for one that failed while it thought of another. */
 static void coroutine_fn test_a_piece_that_fails_while_another_is_dealt_with_is_not_forgotten(void)
 {
@@ -423,6 +471,10 @@ static void coroutine_fn test_a_job_that_ends_is_left_by_readers_in_the_guard(vo
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
+    block_test_add("/backup/store/a stopped job keeps nobody waiting",
+                   test_a_stopped_job_keeps_nobody_waiting);
+    block_test_add("/backup/store/a backup that breaks ends though it is paused",
+                   test_a_backup_that_breaks_ends_though_it_is_paused);
     block_test_add("/backup/store/a checkpoint forgets what a parked store holds",
                    test_a_checkpoint_forgets_what_a_parked_store_holds);
     block_test_add("/backup/store/a piece that fails while another is dealt with is not forgotten",

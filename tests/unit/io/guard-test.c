@@ -13,6 +13,7 @@
 /* A door: closed, nobody comes in. */
 typedef struct Door {
     BdrvReadGuard guard;
+    int error;            /* what reads fail with; 0: nothing */
     bool closed, nothing; /* nothing: there is nothing to hold, no token */
     CoQueue waiting;
     CoQueue emptied;
@@ -52,7 +53,7 @@ static BdrvReadToken *coroutine_fn door_enter(BdrvReadGuard *guard, int64_t offs
     }
     door->inside++;
     guest = g_new0(Guest, 1);
-    guest->token.end = door_leave;
+    guest->token = (BdrvReadToken){.end = door_leave, .error = door->error};
     guest->door = door;
     return &guest->token;
 }
@@ -408,8 +409,29 @@ static void coroutine_fn quiesce_waits_for_who_is_held(void)
     fleece_free(f);
 }
 
+/* The guard's word against a read: neither the read nor the walk is made, and the token is given back. */
+static void coroutine_fn test_a_guard_may_fail_a_read(void)
+{
+    Fleece *f = fleece_new();
+    uint8_t buf[512];
+    int64_t pnum;
+
+    f->door.error = -EIO;
+    test_ram_reset_counts(f->source);
+    g_assert_cmpint(bdrv_co_pread(f->reader, 0, sizeof(buf), buf, 0), ==, -EIO);
+    g_assert_cmpint(bdrv_co_block_status_above(f->target, NULL, 0, DISK, &pnum, NULL, NULL), ==,
+                    -EIO);
+    g_assert_cmpuint(test_ram_counts(f->source)->reads, ==, 0);
+    g_assert_cmpuint(f->door.begun, ==, 2);
+    g_assert_cmpuint(f->door.inside, ==, 0);
+    f->door.error = 0;
+    g_assert_cmpint(bdrv_co_pread(f->reader, 0, sizeof(buf), buf, 0), ==, 0);
+    fleece_free(f);
+}
+
 static void add(void)
 {
+    block_test_add("/io/guard/it may fail a read", test_a_guard_may_fail_a_read);
     block_test_add("/io/guard/several reads wait at once", several_reads_wait_at_once);
     block_test_add("/io/guard/reads of every kind are held", reads_of_every_kind_are_held);
     block_test_add("/io/guard/its owner reads and writes past it",
