@@ -202,12 +202,12 @@ static int coroutine_fn pivot(MirrorBlockJob *s, Error **errp)
     BlockDriverState *replaced;
     int ret = mirror_find_replaced(s->source->bs, s->replaces, &replaced, errp);
 
-    if (ret == 0 && s->target_backing) {
-        ret = bdrv_co_set_backing_hd(s->target->bs, s->target_backing, errp);
-    }
     if (ret == 0) {
         /* What the users of the source do is done to the target now, and we do nothing there any more. */
         ret = bdrv_child_try_set_perm(s->target, 0, BLK_PERM_ALL, errp);
+    }
+    if (ret == 0 && s->target_backing) {
+        ret = bdrv_co_set_backing_hd(s->target->bs, s->target_backing, errp);
     }
     if (ret == 0) {
         ret = bdrv_co_replace_node(replaced, s->target->bs, errp);
