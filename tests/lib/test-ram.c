@@ -30,6 +30,8 @@ typedef struct RamState {
         int64_t offset, bytes;
     } hold;
     unsigned held;
+    bool cancels;
+    unsigned cancelled; /* how often */
     CoQueue hold_queue;
     CoQueue held_changed;
 } RamState;
@@ -150,16 +152,20 @@ static bool touches(int64_t a, int64_t a_bytes, int64_t b, int64_t b_bytes)
     return a < b + b_bytes && b < a + a_bytes;
 }
 
-static void coroutine_fn wait_while_held(RamState *s, unsigned op, int64_t offset, int64_t bytes)
+/* False: it was cancelled. */
+static bool coroutine_fn wait_while_held(RamState *s, unsigned op, int64_t offset, int64_t bytes)
 {
+    unsigned cancelled = s->cancelled;
+
     if (!(s->hold.ops & op) ||
         (op != TEST_RAM_FLUSH && !touches(offset, bytes, s->hold.offset, s->hold.bytes))) {
-        return;
+        return true;
     }
     s->held++;
     qemu_co_queue_restart_all(&s->held_changed);
     qemu_co_queue_wait(&s->hold_queue, NULL);
     s->held--;
+    return cancelled == s->cancelled;
 }
 
 /* What comes before every operation: holding, delay, fault.  Pairs with end(). */
@@ -167,7 +173,9 @@ static int coroutine_fn begin(RamState *s, unsigned op, int64_t offset, int64_t 
 {
     s->in_flight++;
     s->counts.in_flight_max = MAX(s->counts.in_flight_max, s->in_flight);
-    wait_while_held(s, op, offset, bytes);
+    if (!wait_while_held(s, op, offset, bytes)) {
+        return -ECANCELED;
+    }
     if ((s->delay_ops & op) && s->delay_ns > 0) {
         qemu_co_sleep_ns(s->delay_ns);
     }
@@ -350,9 +358,20 @@ static void ram_refresh_limits(BlockDriverState *bs)
     bs->supported_truncate_flags = BDRV_REQ_ZERO_WRITE;
 }
 
+static void ram_cancel_in_flight(BlockDriverState *bs)
+{
+    RamState *s = bs->opaque;
+
+    if (s->cancels) {
+        s->cancelled++;
+        qemu_co_queue_restart_all(&s->hold_queue);
+    }
+}
+
 static const BlockDriverLife ram_life = {
     .co_close = ram_co_close,
     .refresh_limits = ram_refresh_limits,
+    .cancel_in_flight = ram_cancel_in_flight,
 };
 
 static const BlockDriverData ram_data = {
@@ -402,6 +421,11 @@ void test_ram_set_alignment(BlockDriverState *bs, uint32_t align)
 void test_ram_set_no_zeroes(BlockDriverState *bs, bool on)
 {
     ((RamState *)bs->opaque)->no_zeroes = on;
+}
+
+void test_ram_set_cancels(BlockDriverState *bs, bool on)
+{
+    ((RamState *)bs->opaque)->cancels = on;
 }
 
 void test_ram_set_capacity(BlockDriverState *bs, int64_t bytes)

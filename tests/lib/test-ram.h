@@ -38,6 +38,8 @@ BlockDriverState *test_ram_new(const char *node_name, int64_t size);
 void test_ram_set_alignment(BlockDriverState *bs, uint32_t align);
 /* Offer no efficient zeroes (-ENOTSUP), as a plain disk. */
 void test_ram_set_no_zeroes(BlockDriverState *bs, bool on);
+/* bdrv_cancel_in_flight() ends what is held with -ECANCELED, as a network's driver does; the hold stays. */
+void test_ram_set_cancels(BlockDriverState *bs, bool on);
 /* How large the disk may grow by writes and truncate; beyond: -ENOSPC.  Default: no limit. */
 void test_ram_set_capacity(BlockDriverState *bs, int64_t bytes);
 

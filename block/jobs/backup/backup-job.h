@@ -48,6 +48,12 @@
 /* A failed piece is tried again (policy ignore) after this; a disk that fails at once must not spin us. */
 #define BACKUP_RETRY_NS (100 * SCALE_MS)
 
+/*
+ * How long the target of a job that is cancelled, or broken, has for the flush that bitmap-mode always asks for.
+ * Without it nothing is lost: the next incremental backup copies what this one has copied, too.
+ */
+#define BACKUP_LAST_FLUSH_NS (5 * NANOSECONDS_PER_SECOND)
+
 /* Why a backup breaks though both its disks may be well. */
 typedef enum CowFault {
     COW_FAULT_READ,    /* the source, in front of a write */

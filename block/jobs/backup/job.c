@@ -43,6 +43,31 @@ static void tell_why_broken(BackupBlockJob *job, Error **errp)
     }
 }
 
+static void stop_flush(void *opaque)
+{
+    BackupBlockJob *job = opaque;
+
+    bdrv_cancel_in_flight(job->target->bs);
+}
+
+/* I1: also for a job that fails.  One that nobody waits for does not wait for a target that is silent (H6). */
+static int coroutine_fn flush_for_bitmap(BackupBlockJob *job)
+{
+    AioContext *here = qemu_get_current_aio_context();
+    QEMUTimer *timer = NULL;
+    int ret;
+
+    if (job_is_cancelled(&job->common.job) || job->cow_ret < 0) {
+        timer = aio_timer_new(here, stop_flush, job);
+        timer_mod_ns(timer, backup_now() + BACKUP_LAST_FLUSH_NS);
+    }
+    ret = bdrv_co_flush(job->target->bs);
+    if (timer) {
+        timer_free(timer);
+    }
+    return ret;
+}
+
 static int coroutine_fn backup_run(Job *j, Error **errp)
 {
     BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
@@ -52,7 +77,7 @@ static int coroutine_fn backup_run(Job *j, Error **errp)
     /* Once all is copied a write has nothing to copy; once the job fails there is nothing to keep. */
     cow_end(job);
     if (job->sync_bitmap && job->bitmap_mode == BITMAP_SYNC_MODE_ALWAYS) {
-        flush_ret = bdrv_co_flush(job->target->bs); /* I1: also for a job that fails */
+        flush_ret = flush_for_bitmap(job);
         job->target_flushed = flush_ret >= 0;
     }
     if (job_is_cancelled(j)) {

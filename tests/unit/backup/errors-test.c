@@ -285,6 +285,36 @@ static void coroutine_fn test_no_mode_forgets_what_the_target_could_not_flush(vo
     check_bitmap(BITMAP_SYNC_MODE_ALWAYS, TEST_RAM_WRITE | TEST_RAM_FLUSH, 320 * KiB);
 }
 
+/* I1, H6: a target that says nothing is not asked for ever whether it is stable; nothing is forgotten then. */
+static void coroutine_fn test_a_cancel_does_not_wait_for_a_flush_that_never_ends(void)
+{
+    Pair p = set_up();
+    BdrvDirtyBitmap *bitmap = bdrv_create_dirty_bitmap(p.source, 64 * KiB, "d", &error_abort);
+    int64_t start;
+    BlockJob *job;
+
+    bdrv_set_dirty_bitmap(bitmap, 0, 256 * KiB);
+    p.args.sync = MIRROR_SYNC_MODE_BITMAP;
+    p.args.sync_bitmap = bitmap;
+    p.args.bitmap_mode = BITMAP_SYNC_MODE_ALWAYS;
+    p.args.speed = 64 * KiB;
+    test_ram_set_cancels(p.target, true);
+    test_ram_hold(p.target, TEST_RAM_FLUSH, 0, DISK_BYTES);
+    job = story_co_start_backup(&p.args);
+    qemu_co_sleep_ns(SCALE_MS);
+    job_user_cancel(&job->job, true, &error_abort);
+    start = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    while (!job_is_completed(&job->job)) {
+        g_assert_cmpint(qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - start, <, 10 * SOON_NS);
+        qemu_co_sleep_ns(SCALE_MS);
+    }
+    g_assert_cmpint(story_co_wait(job), ==, -ECANCELED);
+    test_ram_release(p.target);
+    g_assert_cmpint(bdrv_get_dirty_count(bitmap), ==, 256 * KiB);
+    bdrv_release_dirty_bitmap(bitmap);
+    tear_down(&p);
+}
+
 static void coroutine_fn expect_refused(const BackupJobArgs *args, const char *message)
 {
     Error *err = NULL;
@@ -343,6 +373,8 @@ static void coroutine_fn test_zeros_are_not_written_where_the_target_has_them(vo
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
+    block_test_add("/backup/errors/a cancel does not wait for a flush that never ends",
+                   test_a_cancel_does_not_wait_for_a_flush_that_never_ends);
     block_test_add("/backup/errors/a full target stops a job of many workers",
                    test_a_full_target_stops_a_job_of_many_workers);
     block_test_add("/backup/errors/report ends the job with the error of either side",
