@@ -119,7 +119,8 @@ static int try_in_turn(Stage *stage, RoomWaiter *self, int64_t deadline_ns, Stag
     return deadline_ns && qemu_clock_get_ns(QEMU_CLOCK_REALTIME) >= deadline_ns ? -ETIMEDOUT : 0;
 }
 
-StageSlot *coroutine_fn stage_co_slot_get(Stage *stage, int64_t *deadline_ns, int *ret_error)
+StageSlot *coroutine_fn stage_co_slot_get(Stage *stage, int64_t unit, int64_t *deadline_ns,
+                                          int *ret_error)
 {
     RoomWaiter self = {0};
     StageSlot *slot = QSIMPLEQ_EMPTY(&stage->waiters) ? stage_slot_try_get(stage) : NULL;
@@ -135,7 +136,7 @@ StageSlot *coroutine_fn stage_co_slot_get(Stage *stage, int64_t *deadline_ns, in
     QSIMPLEQ_INSERT_TAIL(&stage->waiters, &self, next);
     __atomic_fetch_add(&stage->n_waiting, 1, __ATOMIC_RELAXED);
     trace_backup_stage_wait(stage);
-    while (!stage_is_over(stage)) {
+    while (!stage_is_over(stage) && !stage_is_safe(stage, unit)) {
         ret = try_in_turn(stage, &self, *deadline_ns, &slot);
         if (ret != 0) {
             break;

@@ -81,6 +81,12 @@ static inline bool stage_is_over(const Stage *stage)
     return stage->config.ops->is_over(stage->config.opaque);
 }
 
+/* G3: the owner has the old data of the unit. */
+static inline bool stage_is_safe(const Stage *stage, int64_t unit)
+{
+    return stage->config.ops->is_safe(stage->config.opaque, unit / stage->units_per_cluster);
+}
+
 /* room.c */
 void stage_room_init(Stage *stage);
 void stage_room_free(Stage *stage);
@@ -88,10 +94,11 @@ uint8_t *stage_slot_buf(const Stage *stage, const StageSlot *slot);
 /* Without waiting: NULL when there is none. */
 StageSlot *stage_slot_try_get(Stage *stage);
 /*
- * Waits in turn.  NULL with *ret_error: -ETIMEDOUT, -ENOSPC; 0, the owner is over.  *deadline_ns is the
- * write's, 0 before it first waits.
+ * For @unit.  Waits in turn.  NULL with *ret_error: -ETIMEDOUT, -ENOSPC; 0, the unit needs none any more: it is
+ * safe, or the owner is over.  *deadline_ns is the write's, 0 before it first waits.
  */
-StageSlot *coroutine_fn stage_co_slot_get(Stage *stage, int64_t *deadline_ns, int *ret_error);
+StageSlot *coroutine_fn stage_co_slot_get(Stage *stage, int64_t unit, int64_t *deadline_ns,
+                                          int *ret_error);
 void stage_slot_put(Stage *stage, StageSlot *slot);
 void stage_room_wake_all(Stage *stage);
 

@@ -98,11 +98,6 @@ static int64_t units_in_disk(const Stage *stage)
     return DIV_ROUND_UP(stage->config.length, stage->unit_bytes);
 }
 
-static bool is_safe(const Stage *stage, int64_t unit)
-{
-    return stage->config.ops->is_safe(stage->config.opaque, cluster_of(stage, unit));
-}
-
 Stage *stage_new(const StageConfig *config)
 {
     Stage *stage = g_new0(Stage, 1);
@@ -159,7 +154,7 @@ static void reserve(Stage *stage, Capture *c, int64_t end)
     for (c->n = 1; c->unit + c->n < end && c->n < STAGE_IO_UNITS; c->n++) {
         int64_t unit = c->unit + c->n;
 
-        if (find(stage, unit) || is_safe(stage, unit) || stage_is_awaited(stage) ||
+        if (find(stage, unit) || stage_is_safe(stage, unit) || stage_is_awaited(stage) ||
             !(c->slots[c->n] = stage_slot_try_get(stage))) {
             break;
         }
@@ -203,7 +198,7 @@ static void settle(Stage *stage, Capture *c, int ret)
         int64_t unit = c->unit + i;
         bool ours = find(stage, unit) == place_of_capture(c);
 
-        if (ret >= 0 && ours && !is_safe(stage, unit)) {
+        if (ret >= 0 && ours && !stage_is_safe(stage, unit)) {
             c->slots[i]->unit = unit;
             put(stage, unit, c->slots[i]);
             QTAILQ_INSERT_TAIL(&stage->order, c->slots[i], order);
@@ -225,17 +220,20 @@ static int coroutine_fn capture_some(Stage *stage, int64_t unit, int64_t end, in
     Capture c = {.unit = unit};
     int ret;
 
-    c.slots[0] = stage_co_slot_get(stage, deadline_ns, &ret);
+    c.slots[0] = stage_co_slot_get(stage, unit, deadline_ns, &ret);
     if (!c.slots[0]) {
         return ret;
     }
-    if (find(stage, unit) || is_safe(stage, unit) || stage_is_over(stage)) {
+    if (find(stage, unit) || stage_is_safe(stage, unit) || stage_is_over(stage)) {
         stage_slot_put(stage, c.slots[0]);
         return 0;
     }
     reserve(stage, &c, end);
     ret = read_source(stage, &c);
     settle(stage, &c, ret);
+    if (stage_is_safe(stage, unit)) {
+        return 0; /* G3: not needed, so it may fail; what is behind it is asked for again */
+    }
     return MIN(read_error(ret), 0);
 }
 
@@ -250,7 +248,7 @@ int coroutine_fn stage_co_capture(Stage *stage, int64_t offset, int64_t bytes)
     while (unit < end && ret == 0 && !stage_is_over(stage)) {
         void *place;
 
-        if (is_safe(stage, unit)) {
+        if (stage_is_safe(stage, unit)) {
             unit = (cluster_of(stage, unit) + 1) * stage->units_per_cluster;
             continue;
         }
@@ -279,7 +277,7 @@ bool stage_is_captured(const Stage *stage, int64_t offset, int64_t bytes)
     int64_t end = DIV_ROUND_UP(MIN(offset + bytes, stage->config.length), stage->unit_bytes);
 
     while (unit < end) {
-        if (is_safe(stage, unit)) {
+        if (stage_is_safe(stage, unit)) {
             unit = (cluster_of(stage, unit) + 1) * stage->units_per_cluster;
         } else if (is_captured(find(stage, unit))) {
             unit++;
@@ -367,7 +365,7 @@ void stage_take(Stage *stage, int64_t start, int64_t end, uint8_t *buf, StageTak
         trace_backup_stage_take(stage, c, captured);
         hbitmap_reset(stage->clusters, c, 1);
     }
-    qemu_co_queue_restart_all(&stage->changed);
+    stage_wake(stage); /* who waits for room for what is safe from now on needs none */
 }
 
 int coroutine_fn stage_co_take_finish(StageTaken *taken)

@@ -189,6 +189,9 @@ void cow_mark_done(BackupBlockJob *job, int64_t start, int64_t end)
     hbitmap_set(job->done_bitmap, start, end - start);
     job_progress_update(&job->common.job, bytes_of(job, hbitmap_count(job->done_bitmap) - before,
                                                    last_is_done(job) && !last_before));
+    if (stage_is_awaited(job->stage)) {
+        stage_wake(job->stage); /* a write that waits for room for these needs none */
+    }
 }
 
 bool cow_is_over(const BackupBlockJob *job)

@@ -214,6 +214,50 @@ static void coroutine_fn test_a_capture_that_a_take_overtakes_is_thrown_away(voi
     tear_down(&s);
 }
 
+/* G3: its old data is with the owner, whether there is room or not; nothing is to be broken for it. */
+static void coroutine_fn test_a_write_whose_cluster_was_taken_waits_for_no_room(void)
+{
+    Writer w[2];
+    Scene s;
+
+    set_up(&s, &taking, 1, 0);
+    capture(&s, 0, 1);
+    start(&w[0], &s, unit_of(1, 0), UNIT);
+    start(&w[1], &s, unit_of(2, 0), UNIT);
+    expect_taken(&s, 2, 0);
+    block_test_co_settle();
+    g_assert_cmpint(w[0].ended_ns, ==, 0);
+    g_assert_cmpint(w[1].ended_ns, >, 0);
+    g_assert_cmpint(w[1].ret, ==, 0);
+    expect_taken(&s, 0, 1);
+    block_test_co_settle();
+    g_assert_cmpint(w[0].ret, ==, 0);
+    expect_taken(&s, 1, 1);
+    tear_down(&s);
+}
+
+/* G3: what was read in vain was not needed; what was needed is read again. */
+static void coroutine_fn test_old_data_that_was_taken_meanwhile_may_fail_to_be_read(void)
+{
+    Writer w[2];
+    Scene s;
+
+    set_up(&s, &taking, 64, 0);
+    test_ram_hold(s.source_bs, TEST_RAM_READ, 0, DISK_BYTES);
+    start(&w[0], &s, unit_of(0, 0), UNIT);
+    start(&w[1], &s, unit_of(1, 15), 2 * UNIT);
+    expect_taken(&s, 0, 0);
+    expect_taken(&s, 1, 0);
+    test_ram_set_error(s.source_bs, TEST_RAM_READ, 0, DISK_BYTES, EIO, 2);
+    test_ram_release(s.source_bs);
+    block_test_co_settle();
+    g_assert_cmpint(w[0].ret, ==, 0);
+    g_assert_cmpint(w[1].ended_ns, >, 0);
+    g_assert_cmpint(w[1].ret, ==, 0);
+    expect_taken(&s, 2, 1);
+    tear_down(&s);
+}
+
 /* G4, G6: what is being spilled is taken, or dropped, and its slot is used again only when the spill has ended. */
 static void coroutine_fn test_a_slot_being_spilled_is_not_used_again_before(void)
 {
@@ -538,6 +582,10 @@ static void coroutine_fn test_who_waits_goes_on_when_the_owner_is_over(void)
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
+    block_test_add("/copy/stage/a write whose cluster was taken waits for no room",
+                   test_a_write_whose_cluster_was_taken_waits_for_no_room);
+    block_test_add("/copy/stage/old data that was taken meanwhile may fail to be read",
+                   test_old_data_that_was_taken_meanwhile_may_fail_to_be_read);
     block_test_add("/copy/stage/only what is touched is read and once",
                    test_only_what_is_touched_is_read_and_once);
     block_test_add("/copy/stage/the last unit is cut by the end",
