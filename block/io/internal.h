@@ -32,7 +32,7 @@ typedef struct ReadHolds {
     GSList *list; /* ReadHold */
 } ReadHolds;
 int coroutine_fn read_holds_add(ReadHolds *holds, BlockDriverState *bs, int64_t offset,
-                                 int64_t bytes);
+                                int64_t bytes);
 void read_holds_end(ReadHolds *holds);
 
 /* The tap of @bs, on both sides of a write that @w describes; the rest of @w is filled in here. */

@@ -313,9 +313,10 @@ static void coroutine_fn test_a_scratch_that_failed_is_named_when_room_runs_out(
     begin_with_stuck_target(&s);
     join_writes(&s, TIMEOUT_NS + SOON_NS);
     test_ram_release(s.target);
-    expect_end(&s, SOON_NS, -ETIMEDOUT,
-               "A write to 'source' waited 2 s for room for its old data: the target is too slow "
-               "for 4 KiB of memory and 4096 KiB of scratch, which failed: No space left on device");
+    expect_end(
+        &s, SOON_NS, -ETIMEDOUT,
+        "A write to 'source' waited 2 s for room for its old data: the target is too slow "
+        "for 4 KiB of memory and 4096 KiB of scratch, which failed: No space left on device");
     tear_down(&s);
 }
 
