@@ -23,6 +23,9 @@
 /* Spilling begins when memory is so full: what is hot is often taken before. */
 #define SPILL_PERCENT 75
 
+/* 1 PiB: sums of bytes stay far from overflow, and the table of segments within its 32 bits. */
+#define SEGMENTS_MAX (INT64_C(1) << 30)
+
 /* Reads of the scratch at once, for one take: they are small, and a disk takes many at a time. */
 #define FAR_READERS 8
 
@@ -33,8 +36,9 @@ void stage_spill_init(Stage *stage)
     stage->live = g_array_new(FALSE, TRUE, sizeof(uint32_t));
     stage->free_segments = g_array_new(FALSE, FALSE, sizeof(int64_t));
     stage->empty_segments = g_array_new(FALSE, FALSE, sizeof(int64_t));
-    stage->segments_max =
-        stage->config.scratch ? stage->config.scratch_bytes / STAGE_SEGMENT_BYTES : 0;
+    stage->segments_max = stage->config.scratch
+                              ? MIN(stage->config.scratch_bytes / STAGE_SEGMENT_BYTES, SEGMENTS_MAX)
+                              : 0;
     stage->open_segment = -1;
 }
 

@@ -105,7 +105,7 @@ Stage *stage_new(const StageConfig *config)
 
     stage->config = *config;
     stage->unit_bytes = MAX(STAGE_UNIT_BYTES, (int64_t)config->source->bs->bl.request_alignment);
-    stage->unit_bytes = MIN(stage->unit_bytes, config->cluster_bytes);
+    stage->unit_bytes = MIN(stage->unit_bytes, MIN(config->cluster_bytes, STAGE_SEGMENT_BYTES));
     assert(config->cluster_bytes % stage->unit_bytes == 0);
     assert(STAGE_SEGMENT_BYTES % stage->unit_bytes == 0);
     stage->units_per_cluster = config->cluster_bytes / stage->unit_bytes;

@@ -13,7 +13,7 @@
 #include "block/io/io.h"
 #include "util/osdep.h"
 
-/* Old data is captured in pieces of this, or of the source's blocks where those are larger. */
+/* Old data is captured in pieces of this, or of the source's blocks where those are larger (and fit in a segment). */
 #define STAGE_UNIT_BYTES (4 * KiB)
 
 /* The scratch is taken, and given back by a hole, in pieces of this. */

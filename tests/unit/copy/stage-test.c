@@ -214,6 +214,45 @@ static void coroutine_fn test_a_capture_that_a_take_overtakes_is_thrown_away(voi
     tear_down(&s);
 }
 
+/* A disk of large blocks, a target of large clusters: a segment holds whole units. */
+static void coroutine_fn test_a_unit_is_no_larger_than_a_segment(void)
+{
+    BlockDriverState *bs = test_ram_new("source", 8 * MiB);
+    Scene s = {.over = true};
+    StageConfig config = {
+        .length = 8 * MiB,
+        .cluster_bytes = 4 * MiB,
+        .ram_bytes = 8 * MiB,
+        .ops = &taking,
+        .opaque = &s,
+    };
+
+    test_ram_set_alignment(bs, 4 * MiB);
+    config.source = block_test_user(bs, BLK_PERM_CONSISTENT_READ);
+    s.stage = stage_new(&config);
+    g_assert_cmpint(stage_unit_bytes(s.stage), ==, STAGE_SEGMENT_BYTES);
+    stage_free(s.stage);
+    block_test_co_user_free(config.source);
+    bdrv_co_unref(bs);
+}
+
+/* As large as an option can say. */
+static void coroutine_fn test_a_scratch_without_bounds_is_not_full(void)
+{
+    StageStats stats;
+    Scene s;
+
+    set_up(&s, &taking, 512, INT64_MAX / MiB);
+    capture(&s, 0, 4);
+    block_test_co_settle();
+    stage_stats(s.stage, &stats);
+    g_assert_cmpint(stats.scratch_limit, >, TiB);
+    g_assert_cmpint(stats.ram_limit + stats.scratch_limit, >, stats.scratch_limit);
+    g_assert_cmpuint(stage_percent(s.stage), ==, 0);
+    expect_taken(&s, 0, 4);
+    tear_down(&s);
+}
+
 /* G3: its old data is with the owner, whether there is room or not; nothing is to be broken for it. */
 static void coroutine_fn test_a_write_whose_cluster_was_taken_waits_for_no_room(void)
 {
@@ -582,6 +621,10 @@ static void coroutine_fn test_who_waits_goes_on_when_the_owner_is_over(void)
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
+    block_test_add("/copy/stage/a unit is no larger than a segment",
+                   test_a_unit_is_no_larger_than_a_segment);
+    block_test_add("/copy/stage/a scratch without bounds is not full",
+                   test_a_scratch_without_bounds_is_not_full);
     block_test_add("/copy/stage/a write whose cluster was taken waits for no room",
                    test_a_write_whose_cluster_was_taken_waits_for_no_room);
     block_test_add("/copy/stage/old data that was taken meanwhile may fail to be read",
