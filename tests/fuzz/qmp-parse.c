@@ -10,6 +10,7 @@
 #include <glib.h>
 
 #include "qapi/json-parser.h"
+#include "qapi/qapi-types-backup-access.h"
 #include "qapi/qapi-types-block-core.h"
 #include "qapi/qapi-types-block-export.h"
 #include "qapi/qapi-types-qom.h"
@@ -44,6 +45,8 @@ static void take_message(void *opaque, json_t *message, Error *err)
     if (args) {
         try_type(&qapi_type_BlockdevOptions, args);
         try_type(&qapi_type_DriveBackup, args);
+        try_type(&qapi_type_BackupStage, args);
+        try_type(&qapi_type_BackupAccessDiskList, json_object_get(args, "disks") ?: args);
         try_type(&qapi_type_BlockExportOptions, args);
         try_type(&qapi_type_NbdServerOptionsLegacy, args);
         try_type(&qapi_type_ObjectOptions, args);
