@@ -117,7 +117,7 @@ static int coroutine_fn copy_beside_guests(MirrorBlockJob *s)
             }
             break;
         }
-        if (mirror_is_full(s)) {
+        if (!mirror_may_begin(s)) {
             qemu_co_queue_wait(&s->wait, NULL);
         } else {
             mirror_iteration(s);
@@ -140,7 +140,7 @@ static int coroutine_fn copy_the_rest(MirrorBlockJob *s)
     while (failure(s) == 0 && mirror_now() < s->deadline_ns) {
         bool dirty = mirror_dirty_count(&s->dirty) > 0;
 
-        if (dirty && !mirror_is_full(s)) {
+        if (dirty && mirror_may_begin(s)) {
             mirror_iteration(s);
         } else if (in_flight(s) > 0) {
             mirror_yield(s);

@@ -29,8 +29,8 @@
  *     dirty takes so little time that guests can be stopped for it, and gives up, to try again, when it takes longer.
  * M7  Memory is the buffers, whatever happens: who finds none waits.
  *
- * dirty.c has what is dirty, op.c operations, loop.c the planner, tap.c guests' writes, finish.c the switch-over;
- * this file the life of the job.
+ * dirty.c has what is dirty, op.c operations, loop.c the planner, rate.c what helps it to come to an end, tap.c
+ * guests' writes, finish.c the switch-over; this file the life of the job.
  *
  *   mirror_co_job_create()   source quiesced: nodes attached, tap set
  *   run                      until the end is asked for, in READY
@@ -149,7 +149,7 @@ static void mirror_query(BlockJob *job, BlockJobInfo *info)
         mirror_dirty_count(&s->dirty) == 0;
     m->copy_mode = __atomic_load_n(&s->copy_mode, __ATOMIC_SEQ_CST);
     m->dirty = mirror_dirty_count(&s->dirty);
-    m->copy_rate = __atomic_load_n(&s->copy_rate, __ATOMIC_RELAXED);
+    mirror_rate_query(s, m);
 }
 
 static const BlockJobDriver mirror_job_driver = {
@@ -419,6 +419,7 @@ BlockJob *coroutine_fn mirror_co_job_create(const MirrorJobArgs *args, Error **e
     qemu_co_queue_init(&s->wait);
     qemu_co_queue_init(&s->quiet_queue);
     mirror_tap_init(s);
+    mirror_rate_init(s);
     s->source = block_job_source(&s->common);
     if (bdrv_child_unshare_below(s->source, BLK_PERM_WRITE, errp) < 0 || /* M1 */
         attach_target(s, args, errp) < 0 || fill_in(s, args, cluster, errp) < 0) {

@@ -49,11 +49,6 @@ void mirror_update_progress(MirrorBlockJob *s)
     job_progress_set_remaining(&s->common.job, s->bytes_in_flight + mirror_dirty_count(&s->dirty));
 }
 
-bool mirror_is_full(const MirrorBlockJob *s)
-{
-    return in_flight(s) >= MAX_IN_FLIGHT;
-}
-
 /* M6 */
 bool mirror_is_level(const MirrorBlockJob *s)
 {
@@ -104,7 +99,7 @@ static bool round_to_clusters(const MirrorBlockJob *s, int64_t *offset, int64_t 
 /* The longest run of data in one operation; whole clusters where they may have to be rounded to. */
 static int64_t longest_run(const MirrorBlockJob *s)
 {
-    int64_t most = MIN(MIRROR_RUN_BYTES, MIRROR_RUN_CHUNKS * s->granularity);
+    int64_t most = MIN(mirror_run_bytes(s), MIRROR_RUN_CHUNKS * s->granularity);
 
     most = MIN(most, s->max_chunks * s->granularity);
     return MAX(most, MAX(s->granularity, s->cow_cluster));
@@ -295,7 +290,7 @@ static int64_t coroutine_fn step(MirrorBlockJob *s)
         }
         return 0;
     }
-    if (mirror_is_full(s)) {
+    if (!mirror_may_begin(s)) {
         trace_mirror_yield(s, in_flight(s), mirror_buf_free_count(s), dirty);
         mirror_yield(s);
         return 0;

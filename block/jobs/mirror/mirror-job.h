@@ -110,8 +110,17 @@ typedef struct MirrorBlockJob {
     bool error_is_read;
     int flush_ret;
     bool flushing;
-    int64_t rate_bytes, rate_ns, busy_since_ns; /* of the window under way */
+
+    /* rate.c */
+    int64_t rate_bytes, rate_ns, busy_since_ns; /* copied, of the window under way */
     int64_t copy_rate;                          /* atomic: bytes a second, lately; 0: not known */
+    int64_t window_start_ns, window_written, window_dirtied; /* by guests */
+    int64_t dirty_rate, dirty_rate_ns;                       /* atomic: of the last window */
+    int64_t behind_since_ns, quiet_since_ns;
+    bool write_through; /* atomic */
+    int64_t guest_ns;   /* the last write of a guest */
+    int depth;          /* operations, at most */
+    int64_t best_ns, depth_changed_ns;
 } MirrorBlockJob;
 
 static inline MirrorBlockJob *mirror_job_of(BlockJob *job)
@@ -155,11 +164,21 @@ int coroutine_fn mirror_run(Job *job, Error **errp);
 int64_t coroutine_fn mirror_iteration(MirrorBlockJob *s);
 /* The planner waits until an operation or a guest's write has ended, or for the deadline. */
 void coroutine_fn mirror_yield(MirrorBlockJob *s);
-/* No further operation now: ask again when one has ended. */
-bool mirror_is_full(const MirrorBlockJob *s);
 /* M6: is so little dirty that guests may be stopped for it? */
 bool mirror_is_level(const MirrorBlockJob *s);
 void mirror_update_progress(MirrorBlockJob *s);
+
+/* rate.c */
+void mirror_rate_init(MirrorBlockJob *s);
+/* May another operation begin now?  Ask again when one has ended. */
+bool mirror_may_begin(const MirrorBlockJob *s);
+/* The longest run of data in one operation. */
+int64_t mirror_run_bytes(const MirrorBlockJob *s);
+/* An operation that began at @began_ns has ended well. */
+void mirror_rate_copied(MirrorBlockJob *s, int64_t bytes, int64_t began_ns);
+/* A guest has written, and so much became dirty by it. */
+void mirror_rate_written(MirrorBlockJob *s, int64_t written, int64_t dirtied);
+void mirror_rate_query(const MirrorBlockJob *s, BlockJobInfoMirror *info);
 
 /* tap.c */
 void mirror_tap_init(MirrorBlockJob *s);

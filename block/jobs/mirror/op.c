@@ -31,6 +31,8 @@ typedef struct MirrorOp {
     void **bufs;       /* its chunks */
     unsigned nb_chunks;
     GArray *segments; /* MirrorSegment */
+    int64_t copied;   /* bytes of them */
+    int64_t began_ns;
 } MirrorOp;
 
 static int64_t chunk_end(const MirrorBlockJob *s, int64_t offset)
@@ -226,22 +228,6 @@ static int coroutine_fn copy_zeroes(MirrorOp *op)
     return 0;
 }
 
-/* A window of the time in which something was in flight. */
-static void count_rate(MirrorBlockJob *s, int64_t bytes)
-{
-    int64_t now = mirror_now(), rate;
-
-    s->rate_bytes += bytes;
-    s->rate_ns += now - s->busy_since_ns;
-    s->busy_since_ns = now;
-    if (s->rate_ns >= MIRROR_RATE_NS) {
-        rate = (int64_t)((double)s->rate_bytes * NANOSECONDS_PER_SECOND / (double)s->rate_ns);
-        rate = s->copy_rate ? (s->copy_rate + rate) / 2 : rate;
-        __atomic_store_n(&s->copy_rate, rate, __ATOMIC_RELAXED);
-        s->rate_bytes = s->rate_ns = 0;
-    }
-}
-
 static void begin(MirrorBlockJob *s)
 {
     if (__atomic_fetch_add(&s->in_flight, 1, __ATOMIC_SEQ_CST) == 0) {
@@ -270,7 +256,9 @@ static void mirror_iteration_done(MirrorOp *op, int ret)
         if (s->cow_bitmap && !op->zero) {
             hbitmap_set(s->cow_bitmap, op->offset, op->bytes);
         }
-        count_rate(s, op->bytes);
+        if (!op->zero) { /* zeros cost next to nothing, and would say that data does */
+            mirror_rate_copied(s, op->copied, op->began_ns);
+        }
         job_progress_update(&s->common.job, op->bytes);
     }
     s->bytes_in_flight -= op->bytes;
@@ -299,10 +287,12 @@ static void add_segment(MirrorOp *op, int64_t offset, int64_t bytes)
         MirrorSegment *last = &g_array_index(op->segments, MirrorSegment, op->segments->len - 1);
 
         if (offset - (last->offset + last->bytes) <= MIRROR_GAP_BYTES) {
+            op->copied += offset + bytes - (last->offset + last->bytes);
             last->bytes = offset + bytes - last->offset;
             return;
         }
     }
+    op->copied += bytes;
     g_array_append_val(op->segments, segment);
 }
 
@@ -353,7 +343,8 @@ void mirror_start_op(MirrorBlockJob *s, int64_t offset, int64_t bytes, bool zero
     assert(offset % s->granularity == 0);
     assert((offset + bytes) % s->granularity == 0 || offset + bytes == s->len);
     trace_mirror_one_iteration(s, offset, bytes, zero);
-    *op = (MirrorOp){.s = s, .offset = offset, .bytes = bytes, .zero = zero};
+    *op = (MirrorOp){
+        .s = s, .offset = offset, .bytes = bytes, .zero = zero, .began_ns = mirror_now()};
     op->segments = g_array_new(FALSE, FALSE, sizeof(MirrorSegment));
     mirror_mark_in_flight(s, offset, bytes);
     if (!zero) {

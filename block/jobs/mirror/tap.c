@@ -3,6 +3,8 @@
  * Guests' writes, seen from both sides of the source's driver.
  *
  *     background       before: enter the list          after: mark dirty
+ *     write-through    before: mark the chunks in flight,    after: write the target ...
+ *                              if they are not
  *     write-blocking   before: wait for the chunks,    after: write the target, mark clean what is covered;
  *                              mark them in flight            dirty where that could not be done
  *
@@ -34,10 +36,16 @@ static bool is_over(const MirrorBlockJob *s)
     return s->phase == MIRROR_OVER || job_is_cancelled((Job *)&s->common.job);
 }
 
-static bool wants_active(const MirrorBlockJob *s, const BdrvTapWrite *w)
+/* A discard costs no more when it is copied later. */
+static bool may_be_active(const MirrorBlockJob *s, const BdrvTapWrite *w)
+{
+    return w->type == BDRV_TRACKED_WRITE && !is_over(s);
+}
+
+static bool is_blocking(const MirrorBlockJob *s, const BdrvTapWrite *w)
 {
     return __atomic_load_n(&s->copy_mode, __ATOMIC_SEQ_CST) == MIRROR_COPY_MODE_WRITE_BLOCKING &&
-           w->type == BDRV_TRACKED_WRITE && !is_over(s);
+           may_be_active(s, w);
 }
 
 /* T1 */
@@ -58,17 +66,18 @@ static void coroutine_fn tap_before(BdrvWriteTap *tap, BdrvTapWrite *w)
     MirrorBlockJob *s = container_of(tap, MirrorBlockJob, tap);
     int64_t bytes = write_bytes(s, w);
 
-    if (bytes > 0 && wants_active(s, w)) {
+    if (bytes > 0 && is_blocking(s, w)) {
         s->tap_calls++;
-        while (mirror_is_in_flight(s, w->offset, bytes) && wants_active(s, w)) {
+        while (mirror_is_in_flight(s, w->offset, bytes) && is_blocking(s, w)) {
             trace_mirror_active_wait(s, w->offset, bytes);
             qemu_co_queue_wait(&s->wait, NULL);
         }
         s->tap_calls--;
-        if (wants_active(s, w)) {
-            mirror_mark_in_flight(s, w->offset, bytes); /* M3 */
-            w->state |= TAP_ACTIVE;
-        }
+    }
+    if (bytes > 0 && (is_blocking(s, w) || s->write_through) && may_be_active(s, w) &&
+        !mirror_is_in_flight(s, w->offset, bytes)) {
+        mirror_mark_in_flight(s, w->offset, bytes); /* M3 */
+        w->state |= TAP_ACTIVE;
     }
     if (s->phase == MIRROR_OVER) {
         w->tap = NULL;
@@ -124,6 +133,7 @@ static int coroutine_fn tap_after(BdrvWriteTap *tap, BdrvTapWrite *w, int ret)
 {
     MirrorBlockJob *s = container_of(tap, MirrorBlockJob, tap);
     int64_t bytes = write_bytes(s, w);
+    int64_t dirty = 0;
     bool done = false;
 
     if (bytes > 0 && ret >= 0 && w->state == TAP_ACTIVE) {
@@ -132,8 +142,11 @@ static int coroutine_fn tap_after(BdrvWriteTap *tap, BdrvTapWrite *w, int ret)
     if (bytes > 0 && done) {
         mirror_dirty_clear_covered(&s->dirty, w->offset, bytes);
     } else if (bytes > 0) {
+        dirty = -mirror_dirty_count(&s->dirty);
         mirror_dirty_set(&s->dirty, w->offset, bytes);
+        dirty += mirror_dirty_count(&s->dirty);
     }
+    mirror_rate_written(s, MAX(bytes, 0), dirty);
     QLIST_REMOVE(w, list);
     if (w->state & TAP_ACTIVE) {
         mirror_unmark_in_flight(s, w->offset, bytes);
