@@ -57,14 +57,38 @@ static void leave_gate(BackupBlockJob *job)
     }
 }
 
+static AioContext *home_of(const BackupBlockJob *job)
+{
+    return __atomic_load_n(&job->common.job.aio_context, __ATOMIC_SEQ_CST);
+}
+
+/*
+ * A quiesce may have moved the job's nodes: who waited goes on where they are now.  Only past the gate, or in
+ * flight, can one be sure that it stays so.
+ */
+static void coroutine_fn go_home(const BackupBlockJob *job)
+{
+    while (!in_aio_context(home_of(job))) {
+        aio_co_reschedule_self(home_of(job));
+    }
+}
+
 /* Counted first, looked at after: a quiesce either sees the count or is seen (as D2). */
 static void coroutine_fn pass_gate(BackupBlockJob *job, bool for_scratch)
 {
-    __atomic_add_fetch(&job->stores_running, 1, __ATOMIC_SEQ_CST);
-    while (gate_is_closed(job, for_scratch)) {
-        leave_gate(job);
-        qemu_co_queue_wait(&job->gate, NULL);
+    for (;;) {
+        bool home;
+
         __atomic_add_fetch(&job->stores_running, 1, __ATOMIC_SEQ_CST);
+        home = in_aio_context(home_of(job));
+        if (home && !gate_is_closed(job, for_scratch)) {
+            return;
+        }
+        leave_gate(job);
+        if (home) {
+            qemu_co_queue_wait(&job->gate, NULL);
+        }
+        go_home(job);
     }
 }
 
@@ -144,6 +168,7 @@ void coroutine_fn store_begin(BackupBlockJob *job, StoreOp *op, int64_t start, i
         }
         leave_gate(job);
         qemu_co_queue_wait(&req->wait_queue, NULL);
+        go_home(job);
     }
     unpark(job, is_sweep);
     op->held_start = op->held_end = 0;
@@ -196,6 +221,7 @@ static int coroutine_fn wait_for_policy(BackupBlockJob *job, bool is_sweep, int 
     park(job, is_sweep);
     while (seen == job->retries && checkpoints == job->checkpoints && !cow_is_over(job)) {
         qemu_co_queue_wait(&job->policy_queue, NULL);
+        go_home(job);
     }
     pass_gate(job, false);
     unpark(job, is_sweep);

@@ -284,6 +284,60 @@ static void coroutine_fn none_story(Story *s)
     tell_end(s);
 }
 
+/* What writes to the target, and where from. */
+typedef struct Watch {
+    NotifierWithReturn notifier;
+    AioContext *home;
+    int here, elsewhere; /* atomic */
+} Watch;
+
+static int watch_notify(NotifierWithReturn *notifier, void *opaque)
+{
+    Watch *w = container_of(notifier, Watch, notifier);
+
+    __atomic_add_fetch(in_aio_context(w->home) ? &w->here : &w->elsewhere, 1, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+/* Stores that wait for a quiesce go on where their disks are then. */
+static void coroutine_fn moved_story(Story *s)
+{
+    BackupJobArgs args = {.job_id = "b", .sync = MIRROR_SYNC_MODE_NONE};
+    Watch watch = {.notifier.notify = watch_notify};
+    uint8_t buf[4096] = "n";
+    BlockBackend *blk;
+    BlockJob *job;
+
+    prepare_disks(s, true);
+    s->thread = iothread_create("io", s->engine, &error_abort);
+    s->home = watch.home = iothread_get_aio_context(s->thread);
+    blk = new_backend(s->source, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    args.source = s->source;
+    args.target = s->target;
+    job = story_co_start_backup(&args);
+    bdrv_co_drained_begin(s->target);
+    bdrv_add_before_write_notifier(s->target, &watch.notifier);
+    for (int64_t i = 0; i < 4; i++) {
+        g_assert_cmpint(blk_co_pwrite(blk, i * 128 * KiB, sizeof(buf), buf, 0), ==, 0);
+    }
+    bdrv_co_try_change_aio_context(s->source, s->home, &error_abort);
+    bdrv_co_drained_end(s->target);
+    while (__atomic_load_n(&watch.here, __ATOMIC_SEQ_CST) < 4) {
+        g_assert_cmpint(__atomic_load_n(&watch.elsewhere, __ATOMIC_SEQ_CST), ==, 0);
+        qemu_co_sleep_ns(100000);
+    }
+    job_user_cancel(&job->job, true, &error_abort);
+    g_assert_cmpint(story_co_wait(job), ==, -ECANCELED);
+    bdrv_co_drained_begin(s->target);
+    notifier_with_return_remove(&watch.notifier);
+    bdrv_co_drained_end(s->target);
+    bdrv_co_try_change_aio_context(s->source, qemu_get_aio_context(), &error_abort);
+    blk_co_unref(blk);
+    bdrv_co_unref(s->target);
+    bdrv_co_unref(s->source);
+    iothread_destroy(s->thread);
+}
+
 static void coroutine_fn test_entry(void *opaque)
 {
     const StoryTest *test = opaque;
@@ -318,12 +372,15 @@ static void run_test(gconstpointer opaque)
 static void add_tests(void)
 {
     static const StoryTest tests[] = {
-        {AIO_ENGINE_IO_URING, full_story},
-        {AIO_ENGINE_EPOLL, full_story},
-        {AIO_ENGINE_IO_URING, none_story},
-        {AIO_ENGINE_EPOLL, none_story},
+        {AIO_ENGINE_IO_URING, full_story},  {AIO_ENGINE_EPOLL, full_story},
+        {AIO_ENGINE_IO_URING, none_story},  {AIO_ENGINE_EPOLL, none_story},
+        {AIO_ENGINE_IO_URING, moved_story}, {AIO_ENGINE_EPOLL, moved_story},
     };
 
+    g_test_add_data_func("/backup/iothread/io_uring/stores move with their disks", &tests[4],
+                         run_test);
+    g_test_add_data_func("/backup/iothread/epoll/stores move with their disks", &tests[5],
+                         run_test);
     g_test_add_data_func("/backup/iothread/io_uring/a full backup is one instant", &tests[0],
                          run_test);
     g_test_add_data_func("/backup/iothread/epoll/a full backup is one instant", &tests[1],
