@@ -136,10 +136,11 @@ static void coroutine_fn backup_clean(Job *j)
             aio_co_reschedule_self(qemu_get_aio_context());
         }
     }
-    block_job_co_remove_all_bdrv(&job->common);
+    /* Letting go yields, and a cancel may come meanwhile. */
     job->source = NULL;
     job->target = NULL;
     job->scratch = NULL;
+    block_job_co_remove_all_bdrv(&job->common);
 }
 
 static void backup_free(Job *j)
