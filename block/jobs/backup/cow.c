@@ -366,7 +366,7 @@ static BdrvReadToken *coroutine_fn guarded_read_begin(BdrvReadGuard *guard, int6
     ret = wait_until_stored(job, start, end, true);
     read = g_new(GuardedRead, 1);
     read->token.end = guarded_read_end;
-    read->token.error = job->cow_ret < 0 ? -EIO : ret; /* H2: what is lost is not made up */
+    read->token.error = cow_is_over(job) ? -EIO : ret; /* H2: what is lost is not made up */
     cow_request_begin(&read->req, &job->guarded_reads, start, end);
     qemu_co_rwlock_unlock(&job->flush_rwlock);
     return &read->token;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The end of a backup while others sit in it: guests' writes in its notifier, readers with requests. */
+#include <errno.h>
 #include "aio/timer.h"
 #include "block/block_backup.h"
 #include "coro/sleep.h"
@@ -162,8 +163,8 @@ static void coroutine_fn test_a_job_that_ends_waits_for_a_reader_that_holds_a_re
     tear_down(&s);
 }
 
-/* B10, B11: one that waited for a store when the guard was taken off is in the job's memory too. */
-static void coroutine_fn test_a_job_that_ends_waits_for_a_guarded_read(void)
+/* B10, B11: one that waited for a store when the guard was taken off is in the job's memory, and lets go of it. */
+static void coroutine_fn test_a_guarded_read_leaves_a_job_that_is_cancelled(void)
 {
     BlockTestRequest *read;
     BdrvChild *reader;
@@ -183,13 +184,36 @@ static void coroutine_fn test_a_job_that_ends_waits_for_a_guarded_read(void)
     job_user_cancel(&job->job, true, &error_abort);
     block_test_co_settle();
     g_assert_true(test_ram_release_one(s.target)); /* the store */
-    for (int i = 0; i < 10; i++) {
-        qemu_co_sleep_ns(1000000);
-        g_assert_false(job_is_completed(&job->job));
-    }
-    test_ram_release(s.target);
-    g_assert_cmpint(block_test_co_join(read), ==, 0);
     g_assert_cmpint(story_co_wait(job), ==, -ECANCELED);
+    g_assert_true(block_test_done(read));
+    g_assert_cmpint(block_test_co_join(read), ==, -EIO);
+    test_ram_release(s.target);
+    block_test_co_user_free(reader);
+    tear_down(&s);
+}
+
+/* H2: what a reader waited for is dropped by a job that fails; what it would read now is of two instants. */
+static void coroutine_fn test_a_guarded_read_fails_with_the_job_that_has_lost_its_data(void)
+{
+    BlockTestRequest *read;
+    BdrvChild *reader;
+    BlockJob *job;
+    Scene s;
+
+    set_up(&s, MIRROR_SYNC_MODE_FULL);
+    s.args.sync = MIRROR_SYNC_MODE_NONE;
+    test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
+    test_ram_set_error(s.target, TEST_RAM_WRITE, 0, DISK_BYTES, EIO, -1);
+    job = story_co_start_backup(&s.args);
+    block_test_co_fill(s.user, 0, 4096, 'n');
+    test_ram_co_wait_held(s.target, 1);
+    reader = block_test_user(s.target, BLK_PERM_CONSISTENT_READ);
+    read = block_test_co_start(reader, BLOCK_TEST_READ, 0, 4096, 0);
+    block_test_co_settle();
+    g_assert_false(block_test_done(read));
+    test_ram_release(s.target);
+    g_assert_cmpint(block_test_co_join(read), ==, -EIO);
+    g_assert_cmpint(story_co_wait(job), ==, -EIO);
     block_test_co_user_free(reader);
     tear_down(&s);
 }
@@ -353,8 +377,10 @@ static void add_tests(void)
                    test_a_write_passes_while_an_overlay_target_is_quiet);
     block_test_add("/backup/end/a job that ends waits for a reader that holds a request",
                    test_a_job_that_ends_waits_for_a_reader_that_holds_a_request);
-    block_test_add("/backup/end/a job that ends waits for a guarded read",
-                   test_a_job_that_ends_waits_for_a_guarded_read);
+    block_test_add("/backup/end/a guarded read leaves a job that is cancelled",
+                   test_a_guarded_read_leaves_a_job_that_is_cancelled);
+    block_test_add("/backup/end/a guarded read fails with the job that has lost its data",
+                   test_a_guarded_read_fails_with_the_job_that_has_lost_its_data);
     block_test_add("/backup/end/a job that never ran waits for a reader too",
                    test_a_job_that_never_ran_waits_for_a_reader_too);
     block_test_add("/backup/end/a reader is kept safe though the backup has failed",
