@@ -31,7 +31,7 @@ typedef struct MirrorOp {
     void **bufs;       /* its chunks */
     unsigned nb_chunks;
     GArray *segments; /* MirrorSegment */
-    int64_t copied;   /* bytes of them */
+    int64_t copied;   /* bytes of them, or of zeros */
     int64_t began_ns;
 } MirrorOp;
 
@@ -259,9 +259,9 @@ static void mirror_iteration_done(MirrorOp *op, int ret)
         if (!op->zero) { /* zeros cost next to nothing, and would say that data does */
             mirror_rate_copied(s, op->copied, op->began_ns);
         }
-        job_progress_update(&s->common.job, op->bytes);
+        job_progress_update(&s->common.job, op->copied);
     }
-    s->bytes_in_flight -= op->bytes;
+    s->bytes_in_flight -= op->copied;
     mirror_unmark_in_flight(s, op->offset, op->bytes);
     if (op->bufs) {
         qemu_iovec_destroy(&op->qiov);
@@ -354,8 +354,9 @@ void mirror_start_op(MirrorBlockJob *s, int64_t offset, int64_t bytes, bool zero
         }
     } else {
         mirror_dirty_clear_covered(&s->dirty, offset, bytes); /* M2 */
+        op->copied = bytes;
     }
-    s->bytes_in_flight += bytes;
+    s->bytes_in_flight += op->copied;
     begin(s);
     aio_co_enter(s->common.job.aio_context, qemu_coroutine_create(op_entry, op));
 }
