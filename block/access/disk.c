@@ -218,7 +218,9 @@ static int coroutine_fn before_write_notify(NotifierWithReturn *notifier, void *
     if (req->type == BDRV_TRACKED_DISCARD && !stage_is_captured(disk->stage, offset, bytes)) {
         return BDRV_NOTIFY_DROP;
     }
-    disk->captures++;
+    if (disk->captures++ == 0) {
+        qemu_co_queue_restart_all(&disk->gate); /* A7: it may be open now */
+    }
     ret = stage_co_capture(disk->stage, offset, bytes);
     if (ret < 0) {
         break_view(disk, ret);

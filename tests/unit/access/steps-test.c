@@ -551,6 +551,55 @@ static void coroutine_fn test_readers_of_a_view_give_way_to_a_guest_that_writes(
     bed_end(&b);
 }
 
+/* A notifier of another, which holds a write. */
+typedef struct Holder {
+    NotifierWithReturn notifier;
+    CoQueue queue;
+} Holder;
+
+static int coroutine_fn hold_notify(NotifierWithReturn *notifier, void *opaque)
+{
+    qemu_co_queue_wait(&container_of(notifier, Holder, notifier)->queue, NULL);
+    return 0;
+}
+
+/* A7: spills stand at the gate when the write comes for which they may pass: it is in flight, both are quiesced. */
+static void coroutine_fn test_a_write_that_comes_late_into_a_quiesce_finds_room(void)
+{
+    int64_t start = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    Holder holder = {.notifier.notify = hold_notify};
+    BackupAccessDiskStats stats;
+    BlockTestRequest *write;
+    Ending e = {0};
+    Bed b = {0};
+
+    bed_begin(&b, 4 * STAGE_UNIT_BYTES, true, NULL);
+    bdrv_co_drained_begin(b.scratch);
+    block_test_co_fill(b.guest, 0, 4 * STAGE_UNIT_BYTES, 5);
+    block_test_co_settle();
+    qemu_co_queue_init(&holder.queue);
+    bdrv_co_drained_begin(b.source);
+    bdrv_add_before_write_notifier(b.source, &holder.notifier);
+    bdrv_co_drained_end(b.source);
+    write = block_test_co_start(b.guest, BLOCK_TEST_WRITE, MiB, 4 * STAGE_UNIT_BYTES, 5);
+    block_test_co_settle();
+    e.quiet = b.source;
+    aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(quiet_entry, &e));
+    block_test_co_settle();
+    notifier_with_return_remove(&holder.notifier);
+    qemu_co_queue_restart_all(&holder.queue);
+    g_assert_cmpint(block_test_co_join(write), ==, 0);
+    g_assert_cmpint(qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - start, <, NANOSECONDS_PER_SECOND);
+    e.undrain = true;
+    while (e.quiet) {
+        qemu_co_sleep_ns(1000);
+    }
+    bdrv_co_drained_end(b.scratch);
+    backup_access_disk_stats(b.access, 0, &stats);
+    g_assert_null(stats.error);
+    bed_end(&b);
+}
+
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
@@ -585,6 +634,8 @@ static void add_tests(void)
         a_quiesce_of_disk_and_scratch_lets_a_full_memory_spill);
     ADD("a quiesce of the disk lets go on what it waits for",
         a_quiesce_of_the_disk_lets_go_on_what_it_waits_for);
+    ADD("a write that comes late into a quiesce finds room",
+        a_write_that_comes_late_into_a_quiesce_finds_room);
     ADD("block status is that of the instant", block_status_is_that_of_the_instant);
     ADD("readers of a view give way to a guest that writes",
         readers_of_a_view_give_way_to_a_guest_that_writes);
