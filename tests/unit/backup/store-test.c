@@ -462,7 +462,8 @@ static void coroutine_fn test_a_job_that_ends_is_left_by_readers_in_the_guard(vo
     g_assert_false(job_is_completed(&s.job->job));
     test_ram_release(s.source);
     g_assert_cmpint(block_test_co_join(in), ==, 0);
-    g_assert_cmpint(block_test_co_join(waiting), ==, -EIO); /* what it waited for was dropped (H2) */
+    g_assert_cmpint(block_test_co_join(waiting), ==,
+                    -EIO); /* what it waited for was dropped (H2) */
     g_assert_cmpint(story_co_wait(s.job), ==, -ECANCELED);
     g_assert_null(s.target->read_guard);
     tear_down(&s);
