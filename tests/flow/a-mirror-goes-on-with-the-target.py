@@ -6,13 +6,14 @@ The witness writes numbered sectors over NBD all along.  After the switch-over t
 write that was acknowledged, and what was left behind is the disk at one instant of the command.
 """
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
-from qblk import DEADLINE, KIB, MIB, die_with_parent, have, same  # noqa: E402
+from qblk import DEADLINE, KIB, MIB, SLOW, die_with_parent, have, same  # noqa: E402
 from tap import Skip, main, need_command, need_qblk, test  # noqa: E402
 from witness import copy, fill  # noqa: E402
 
@@ -97,31 +98,91 @@ for each in MODES:
     each_mode(each)
 
 
-@test('the target is on an NBD server')
-def _(t):
-    if not have('qemu-nbd'):
-        raise Skip('qemu-nbd is not installed')
-    path = t.path('server.sock')
+class Server:
+    """qemu-nbd with the target, which can be killed, stopped and started again."""
 
-    def target(image):
-        server = subprocess.Popen(['qemu-nbd', '-t', '-e', '16', '-f', 'raw', '-k', path, image],
-                                  stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+    def __init__(self, t):
+        if not have('qemu-nbd'):
+            raise Skip('qemu-nbd is not installed')
+        self.path = t.path('server.sock')
+        self.image = self.process = None
+
+    def start(self):
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+        self.process = subprocess.Popen(
+            ['qemu-nbd', '-t', '-e', '16', '-f', 'raw', '-k', self.path, self.image],
+            stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
         end = time.monotonic() + DEADLINE
         while True:
             # The birth of a socket is no event: look again.
             try:
                 with socket.socket(socket.AF_UNIX) as s:
-                    s.connect(path)
-                break
+                    s.connect(self.path)
+                return
             except OSError:
-                assert time.monotonic() < end and server.poll() is None
+                assert time.monotonic() < end and self.process.poll() is None
                 time.sleep(0.005)
-        return {'driver': 'nbd', 'server': {'type': 'unix', 'path': path}, 'export': ''}
 
-    s = Story(t, target=target)
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def target(self, image):
+        self.image = image
+        self.start()
+        return {'driver': 'nbd', 'server': {'type': 'unix', 'path': self.path}, 'export': ''}
+
+
+@test('the target is on an NBD server')
+def _(t):
+    s = Story(t, target=Server(t).target)
     s.mirror()
     s.ready()
     s.pivoted()
+
+
+@test('the server of the target is killed and started again: nobody notices')
+def _(t):
+    need_qblk('connects again')
+    server = Server(t)
+    s = Story(t, target=server.target)
+    s.mirror(speed=16 * MIB)
+    s.witness.wait(200)
+    server.kill()
+    s.witness.wait(100)
+    server.start()
+    s.ready()
+    server.kill()
+    s.witness.wait(100)
+    server.start()
+    s.pivoted()
+
+
+@test('the server of the target is silent: clients go on, and a forced cancel ends')
+def _(t):
+    need_qblk('gives up what it asked a silent server')
+    for phase in ['running', 'ready', 'completing']:
+        server = Server(t)
+        s = Story(t, target=server.target)
+        s.mirror(**({'speed': MIB} if phase == 'running' else {}))
+        if phase != 'running':
+            s.ready()
+        server.process.send_signal(signal.SIGSTOP)
+        if phase == 'completing':
+            s.d.qmp('block-job-complete', {'device': 'j'})
+        s.witness.wait(500)
+        s.d.qmp('block-job-cancel', {'device': 'j', 'force': True})
+        begun = time.monotonic()
+        s.d.qmp.event('BLOCK_JOB_CANCELLED')
+        assert time.monotonic() - begun < 6 * SLOW
+        s.witness.wait(100)
+        s.witness.stop()
+        server.process.send_signal(signal.SIGCONT)
+        server.kill()
+        s.d.close()
+        s.witness.final([s.src], [s.initial])
+        s.t.fresh()
 
 
 @test('drive-mirror makes a file of its own, and clients go on with it')

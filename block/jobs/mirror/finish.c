@@ -107,7 +107,7 @@ static int coroutine_fn copy_beside_guests(MirrorBlockJob *s)
 {
     while (failure(s) == 0 && !somebody_waits(s)) {
         if (mirror_is_level(s) || mirror_dirty_count(&s->dirty) == 0) {
-            if (in_flight(s) > 0) {
+            if (in_flight(s) > 0 || s->through_left > 0) {
                 qemu_co_queue_wait(&s->wait, NULL);
                 continue;
             }

@@ -28,6 +28,9 @@
  *     flushed.  Dirty is asked after the quiesce because guests may write until then.  It begins when what is
  *     dirty takes so little time that guests can be stopped for it, and gives up, to try again, when it takes longer.
  * M7  Memory is the buffers, whatever happens: who finds none waits.
+ * M8  A cancel that is forced gives up what is in flight in the target, and from then on nothing is begun there.
+ *     Who began something while the cancel came, in another thread, is met by giving up a second time, after
+ *     that thread has seen it.
  *
  * dirty.c has what is dirty, op.c operations, loop.c the planner, rate.c what helps it to come to an end, tap.c
  * guests' writes, finish.c the switch-over; this file the life of the job.
@@ -42,15 +45,31 @@
 #include "block/jobs/mirror/mirror-job.h"
 #include "util/osdep.h"
 
-/* Main thread: the planner, or prepare(), or a guest's write that waits, looks again. */
+/* M8: whoever passed mirror_gives_up() before has made its request by now. */
+static void give_up_bh(void *opaque)
+{
+    MirrorBlockJob *s = opaque;
+
+    if (s->target) {
+        bdrv_cancel_in_flight(s->target->bs);
+    }
+    job_unref(&s->common.job);
+}
+
+/* The planner, or prepare(), or a guest's write that waits, looks again. */
 static void kick_bh(void *opaque)
 {
     MirrorBlockJob *s = opaque;
 
     mirror_wake(s);
-    job_unref(&s->common.job);
+    if (mirror_gives_up(s)) {
+        aio_bh_schedule_oneshot(qemu_get_aio_context(), give_up_bh, s);
+    } else {
+        job_unref(&s->common.job);
+    }
 }
 
+/* Main thread. */
 static void kick(MirrorBlockJob *s)
 {
     job_ref(&s->common.job);
@@ -90,7 +109,8 @@ static bool mirror_cancel(Job *j, bool force)
         return false;
     }
     if (s->target) {
-        bdrv_cancel_in_flight(s->target->bs); /* what does not answer is not waited for */
+        __atomic_store_n(&s->giving_up, true, __ATOMIC_SEQ_CST); /* M8 */
+        bdrv_cancel_in_flight(s->target->bs);
         kick(s);
     }
     return true;

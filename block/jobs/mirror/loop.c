@@ -185,7 +185,7 @@ int64_t coroutine_fn mirror_iteration(MirrorBlockJob *s)
 /* What the target need not be told of, from the first look at a range that is zeros in the source. */
 static void coroutine_fn mark_zeroes(MirrorBlockJob *s, int64_t offset, int64_t bytes)
 {
-    while (bytes > 0 && !s->target_is_zero) {
+    while (bytes > 0 && !s->target_is_zero && !mirror_gives_up(s)) {
         int64_t pnum = bytes;
         int ret = bdrv_co_block_status(s->target->bs, offset, bytes, &pnum, NULL, NULL);
         bool zero = ret >= 0 && pnum > 0 && (ret & BDRV_BLOCK_ZERO) &&

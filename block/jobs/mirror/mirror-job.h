@@ -48,6 +48,9 @@
 /* M6: and are let go, to try again, when it takes longer than this after all. */
 #define MIRROR_SETTLE_NS (300 * SCALE_MS)
 
+/* TH2: a guest's write that goes through waits for the target no longer than this. */
+#define MIRROR_THROUGH_NS (50 * SCALE_MS)
+
 /* The copy rate is taken over so much time with something in flight. */
 #define MIRROR_RATE_NS (50 * SCALE_MS)
 
@@ -86,13 +89,16 @@ typedef struct MirrorBlockJob {
     int active_running; /* guests' writes that are writing to the target */
     int in_flight;      /* operations */
     bool ready;
+    bool giving_up; /* M8: nothing is asked of the target any more */
 
     /* Job's AioContext. */
     MirrorPhase phase;
     BdrvWriteTap tap;
     bool tap_set;
     QLIST_HEAD(, BdrvTapWrite) writes; /* of guests, past before() */
-    unsigned tap_calls; /* guests' writes in before() or after(), which have yielded */
+    unsigned
+        tap_calls; /* guests' writes that wait in before() or after(), or go on without their guest */
+    unsigned through_left; /* of these, the last kind */
     MirrorDirty dirty;
     HBitmap *in_flight_bitmap; /* one bit a chunk; its items are bytes */
     HBitmap *cow_bitmap;       /* chunks whose cluster the target has; NULL: no rounding */
@@ -139,6 +145,12 @@ static inline unsigned mirror_buf_free_count(const MirrorBlockJob *s)
     return s->max_chunks - copy_pool_in_use(s->buf);
 }
 
+/* M8 */
+static inline bool mirror_gives_up(const MirrorBlockJob *s)
+{
+    return __atomic_load_n(&s->giving_up, __ATOMIC_SEQ_CST);
+}
+
 /* op.c */
 /* Is any chunk that the range touches in flight?  M3 */
 bool mirror_is_in_flight(const MirrorBlockJob *s, int64_t offset, int64_t bytes);
@@ -178,6 +190,8 @@ int64_t mirror_run_bytes(const MirrorBlockJob *s);
 void mirror_rate_copied(MirrorBlockJob *s, int64_t bytes, int64_t began_ns);
 /* A guest has written, and so much became dirty by it. */
 void mirror_rate_written(MirrorBlockJob *s, int64_t written, int64_t dirtied);
+/* TH3 */
+void mirror_rate_stuck(MirrorBlockJob *s);
 void mirror_rate_query(const MirrorBlockJob *s, BlockJobInfoMirror *info);
 
 /* tap.c */
@@ -186,6 +200,20 @@ void mirror_tap_init(MirrorBlockJob *s);
 void mirror_tap_set(MirrorBlockJob *s);
 /* Job's AioContext, or main thread with the source quiesced.  Waits until no write of a guest is in the job. */
 void coroutine_fn mirror_tap_end(MirrorBlockJob *s);
+
+/* Around requests to the target for a guest's write.  False: it is quiesced; leave all the same.  T2 */
+bool mirror_enter_target(MirrorBlockJob *s);
+void mirror_leave_target(MirrorBlockJob *s);
+
+/* through.c */
+typedef enum MirrorThroughResult {
+    MIRROR_THROUGH_DONE,
+    MIRROR_THROUGH_NOT_DONE,
+    MIRROR_THROUGH_LEFT, /* the range is dirty, and its chunks stay in flight without the caller */
+} MirrorThroughResult;
+/* @bytes of @w, whose chunks are in flight, to the target; waits MIRROR_THROUGH_NS at the most. */
+MirrorThroughResult coroutine_fn mirror_write_through(MirrorBlockJob *s, const BdrvTapWrite *w,
+                                                      int64_t bytes);
 
 /* finish.c */
 int coroutine_fn mirror_prepare(Job *job);

@@ -114,8 +114,16 @@ int coroutine_fn mirror_write_zeroes(MirrorBlockJob *s, int64_t offset, int64_t 
 
     while (bytes > 0 && ret >= 0) {
         int64_t pnum;
+        bool zero;
 
-        if (!target_is_zero(s, offset, bytes, &pnum)) {
+        if (mirror_gives_up(s)) {
+            return -ECANCELED;
+        }
+        zero = target_is_zero(s, offset, bytes, &pnum);
+        if (!zero && mirror_gives_up(s)) {
+            return -ECANCELED;
+        }
+        if (!zero) {
             ret =
                 bdrv_co_pwrite_zeroes(s->target, offset, pnum, may_unmap ? BDRV_REQ_MAY_UNMAP : 0);
         }
@@ -159,6 +167,8 @@ static int coroutine_fn write_segment(MirrorOp *op, const MirrorSegment *segment
 
         if (zero) {
             ret = mirror_write_zeroes(s, op->offset + pos, n, s->unmap);
+        } else if (mirror_gives_up(s)) {
+            ret = -ECANCELED;
         } else {
             ret = bdrv_co_pwritev_part(s->target, op->offset + pos, n, &op->qiov, pos, 0);
         }
@@ -365,7 +375,7 @@ static void coroutine_fn flush_entry(void *opaque)
 {
     MirrorBlockJob *s = opaque;
 
-    s->flush_ret = bdrv_co_flush(s->target->bs);
+    s->flush_ret = mirror_gives_up(s) ? -ECANCELED : bdrv_co_flush(s->target->bs);
     s->flushing = false;
     if (s->flush_ret < 0) {
         mirror_note_failure(s, s->flush_ret, false);

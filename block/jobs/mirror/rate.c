@@ -12,7 +12,8 @@
  *
  * R1  It comes to an end: in write-through a write makes dirty only what is in flight at that moment, so what is
  *     dirty shrinks; guests are slowed to what the target takes, which is the only way that there is.
- * R2  A write that goes through waits for the target, never for an operation: a chunk in flight becomes dirty.
+ * R2  A write that goes through waits for the target, for a bounded time (TH2), never for an operation: a chunk in
+ *     flight becomes dirty.  After one that has waited in vain write-through rests for MIRROR_QUIET_NS.
  * R3  What queues up in front of the target helps nobody: when an operation takes much longer than the best did,
  *     fewer are begun; a server that is far but not busy keeps its many.
  * R4  While guests are busy less is in flight, in shorter runs: they share the source's disk.
@@ -106,12 +107,13 @@ static void set_write_through(MirrorBlockJob *s, bool on)
 /* R1 */
 static void judge(MirrorBlockJob *s, int64_t dirtied, int64_t written, int64_t now)
 {
-    bool behind =
-        !s->first_pass && s->copy_rate > 0 && !mirror_is_level(s) && dirtied > s->copy_rate / 4 * 3;
-    bool quiet = written < s->copy_rate / 2;
+    int64_t speed = __atomic_load_n(&s->common.speed, __ATOMIC_RELAXED);
+    int64_t copied = speed ? MIN(speed, s->copy_rate) : s->copy_rate;
+    bool behind = !s->first_pass && copied > 0 && !mirror_is_level(s) && dirtied > copied / 4 * 3;
+    bool quiet = written < copied / 2;
 
     if (!behind) {
-        s->behind_since_ns = now;
+        s->behind_since_ns = MAX(s->behind_since_ns, now);
     }
     if (!quiet) {
         s->quiet_since_ns = now;
@@ -123,6 +125,13 @@ static void judge(MirrorBlockJob *s, int64_t dirtied, int64_t written, int64_t n
         set_write_through(s, false);
         s->behind_since_ns = now;
     }
+}
+
+/* R2: longer than it takes to fall behind, so that guests are asked once in a while only. */
+void mirror_rate_stuck(MirrorBlockJob *s)
+{
+    set_write_through(s, false);
+    s->behind_since_ns = mirror_now() + MIRROR_QUIET_NS;
 }
 
 void mirror_rate_written(MirrorBlockJob *s, int64_t written, int64_t dirtied)

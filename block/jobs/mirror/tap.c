@@ -21,8 +21,9 @@
 
 /* BdrvTapWrite.state, a set. */
 enum {
-    TAP_ACTIVE = 1 << 0, /* its chunks are marked in flight */
-    TAP_MIXED = 1 << 1,  /* T1 */
+    TAP_ACTIVE = 1 << 0,   /* its chunks are marked in flight */
+    TAP_MIXED = 1 << 1,    /* T1 */
+    TAP_BLOCKING = 1 << 2, /* and it waits for the target as long as it takes */
 };
 
 /* In bytes of the disk: the last block of a request may reach behind the end. */
@@ -33,7 +34,7 @@ static int64_t write_bytes(const MirrorBlockJob *s, const BdrvTapWrite *w)
 
 static bool is_over(const MirrorBlockJob *s)
 {
-    return s->phase == MIRROR_OVER || job_is_cancelled((Job *)&s->common.job);
+    return s->phase == MIRROR_OVER || mirror_gives_up(s) || job_is_cancelled((Job *)&s->common.job);
 }
 
 /* A discard costs no more when it is copied later. */
@@ -77,7 +78,7 @@ static void coroutine_fn tap_before(BdrvWriteTap *tap, BdrvTapWrite *w)
     if (bytes > 0 && (is_blocking(s, w) || s->write_through) && may_be_active(s, w) &&
         !mirror_is_in_flight(s, w->offset, bytes)) {
         mirror_mark_in_flight(s, w->offset, bytes); /* M3 */
-        w->state |= TAP_ACTIVE;
+        w->state |= TAP_ACTIVE | (is_blocking(s, w) ? TAP_BLOCKING : 0);
     }
     if (s->phase == MIRROR_OVER) {
         w->tap = NULL;
@@ -89,29 +90,26 @@ static void coroutine_fn tap_before(BdrvWriteTap *tap, BdrvTapWrite *w)
 }
 
 /* T2: counted first, looked at after: a quiesce either sees the count or is seen. */
-static bool enter_target(MirrorBlockJob *s)
+bool mirror_enter_target(MirrorBlockJob *s)
 {
     __atomic_add_fetch(&s->active_running, 1, __ATOMIC_SEQ_CST);
     return __atomic_load_n(&s->target->bs->quiesce_counter, __ATOMIC_SEQ_CST) == 0;
 }
 
-static void leave_target(MirrorBlockJob *s)
+void mirror_leave_target(MirrorBlockJob *s)
 {
     if (__atomic_sub_fetch(&s->active_running, 1, __ATOMIC_SEQ_CST) == 0) {
         bdrv_drain_kick();
     }
 }
 
-/* The same to the target.  Return: whether that was done. */
-static bool coroutine_fn write_target(MirrorBlockJob *s, BdrvTapWrite *w, int64_t bytes)
+/* The same to the target, as long as it takes.  Return: whether that was done. */
+static bool coroutine_fn write_blocking(MirrorBlockJob *s, BdrvTapWrite *w, int64_t bytes)
 {
     int ret = -EBUSY;
 
-    if (!mirror_cluster_is_there(s, w->offset, bytes) || is_over(s)) {
-        return false; /* M5 */
-    }
     s->tap_calls++;
-    if (enter_target(s)) {
+    if (mirror_enter_target(s)) {
         if (!w->qiov || (w->flags & BDRV_REQ_ZERO_WRITE)) {
             ret = mirror_write_zeroes(s, w->offset, bytes,
                                       s->unmap && (w->flags & BDRV_REQ_MAY_UNMAP));
@@ -122,10 +120,23 @@ static bool coroutine_fn write_target(MirrorBlockJob *s, BdrvTapWrite *w, int64_
             mirror_note_failure(s, ret, false); /* T3 */
         }
     }
-    leave_target(s);
+    mirror_leave_target(s);
     s->tap_calls--;
     trace_mirror_active_write(s, w->offset, bytes, ret);
     return ret >= 0;
+}
+
+/* The same to the target. */
+static MirrorThroughResult coroutine_fn write_target(MirrorBlockJob *s, BdrvTapWrite *w,
+                                                     int64_t bytes)
+{
+    if ((w->state & TAP_MIXED) || !mirror_cluster_is_there(s, w->offset, bytes) || is_over(s)) {
+        return MIRROR_THROUGH_NOT_DONE; /* T1, M5 */
+    }
+    if (w->state & TAP_BLOCKING) {
+        return write_blocking(s, w, bytes) ? MIRROR_THROUGH_DONE : MIRROR_THROUGH_NOT_DONE;
+    }
+    return mirror_write_through(s, w, bytes);
 }
 
 /* M1 */
@@ -133,18 +144,21 @@ static int coroutine_fn tap_after(BdrvWriteTap *tap, BdrvTapWrite *w, int ret)
 {
     MirrorBlockJob *s = container_of(tap, MirrorBlockJob, tap);
     int64_t bytes = write_bytes(s, w);
+    MirrorThroughResult result = MIRROR_THROUGH_NOT_DONE;
     int64_t dirty = 0;
-    bool done = false;
 
-    if (bytes > 0 && ret >= 0 && w->state == TAP_ACTIVE) {
-        done = write_target(s, w, bytes) && !(w->state & TAP_MIXED);
+    if (bytes > 0 && ret >= 0 && (w->state & TAP_ACTIVE)) {
+        result = write_target(s, w, bytes);
     }
-    if (bytes > 0 && done) {
+    if (bytes > 0 && result == MIRROR_THROUGH_DONE && !(w->state & TAP_MIXED)) {
         mirror_dirty_clear_covered(&s->dirty, w->offset, bytes);
     } else if (bytes > 0) {
         dirty = -mirror_dirty_count(&s->dirty);
         mirror_dirty_set(&s->dirty, w->offset, bytes);
         dirty += mirror_dirty_count(&s->dirty);
+    }
+    if (result == MIRROR_THROUGH_LEFT) {
+        w->state &= ~TAP_ACTIVE; /* TH2 */
     }
     mirror_rate_written(s, MAX(bytes, 0), dirty);
     QLIST_REMOVE(w, list);

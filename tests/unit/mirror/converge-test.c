@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A mirror comes to its end whatever guests write, and says what keeps it from it (R1 to R4 of rate.c). */
+#include <errno.h>
 #include "tests/unit/mirror/scene.h"
 
 #define DISK_BYTES (8 * MiB)
@@ -97,6 +98,58 @@ static void coroutine_fn test_a_flood_goes_through_and_the_mirror_comes_to_its_e
     scene_tear_down(&s);
 }
 
+/* TH2, TH3: a target that hangs while guests' writes go through it. */
+static void coroutine_fn test_a_target_that_hangs_keeps_no_guest_long(void)
+{
+    Flood flood;
+    Scene s;
+
+    scene_set_up(&s, DISK_BYTES);
+    test_ram_set_delay(s.source, TEST_RAM_ALL_IO, 10000);
+    test_ram_set_delay(s.target, TEST_RAM_ALL_IO, 10 * SCALE_MS);
+    flood_begin(&flood, &s, 16, 100000);
+    scene_watch_target(&s, 64 * KiB);
+    scene_start(&s);
+    wait_write_through(&s, true);
+    test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
+    flood.longest_ns = 0;
+    qemu_co_sleep_ns(SECONDS(5));
+    g_assert_cmpint(flood.longest_ns, <, 100 * SCALE_MS);
+    {
+        g_autoptr(BlockJobInfo) info = query(&s);
+
+        g_assert_false(info->u.mirror.write_through);
+    }
+    test_ram_release(s.target);
+    scene_wait_ready(&s);
+    flood_end(&flood);
+    scene_complete(&s);
+    g_assert_cmpint(scene_wait_end(&s), ==, 0);
+    scene_expect_equal(&s);
+    scene_tear_down(&s);
+}
+
+static void coroutine_fn test_a_cancel_ends_while_writes_go_through_a_target_that_hangs(void)
+{
+    Flood flood;
+    Scene s;
+
+    scene_set_up(&s, DISK_BYTES);
+    test_ram_set_delay(s.source, TEST_RAM_ALL_IO, 10000);
+    test_ram_set_delay(s.target, TEST_RAM_ALL_IO, 10 * SCALE_MS);
+    flood_begin(&flood, &s, 16, 100000);
+    scene_start(&s);
+    wait_write_through(&s, true);
+    test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
+    qemu_co_sleep_ns(20 * SCALE_MS);
+    job_user_cancel(&s.job->job, true, &error_abort);
+    qemu_co_sleep_ns(SECONDS(1));
+    test_ram_release(s.target);
+    g_assert_cmpint(scene_wait_end(&s), ==, -ECANCELED);
+    flood_end(&flood);
+    scene_tear_down(&s);
+}
+
 /* What converges by itself stays in the background: nobody waits for the target. */
 static void coroutine_fn test_a_trickle_stays_in_the_background(void)
 {
@@ -145,6 +198,10 @@ static void add_tests(void)
     qemu_clock_set_virtual(true);
     block_test_add("/mirror/converge/a flood goes through and the mirror comes to its end",
                    test_a_flood_goes_through_and_the_mirror_comes_to_its_end);
+    block_test_add("/mirror/converge/a target that hangs keeps no guest long",
+                   test_a_target_that_hangs_keeps_no_guest_long);
+    block_test_add("/mirror/converge/a cancel ends while writes go through a target that hangs",
+                   test_a_cancel_ends_while_writes_go_through_a_target_that_hangs);
     block_test_add("/mirror/converge/a trickle stays in the background",
                    test_a_trickle_stays_in_the_background);
     block_test_add("/mirror/converge/a far target is kept busy", test_a_far_target_is_kept_busy);
