@@ -168,7 +168,6 @@ static void coroutine_fn give_back_entry(void *opaque)
     AccessDisk *disk = opaque;
 
     stage_co_end(disk->stage);
-    stage_drop_all(disk->stage);
     stage_co_end(disk->stage);
     if (disk->scratch) {
         BdrvChild *scratch = disk->view_scratch;
@@ -411,7 +410,6 @@ static void coroutine_fn stop_captures(AccessDisk *disk)
     while (disk->captures > 0 || disk->breaking) {
         qemu_co_queue_wait(&disk->left, NULL);
     }
-    stage_drop_all(disk->stage);
     stage_co_end(disk->stage);
 }
 

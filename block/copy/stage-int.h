@@ -12,6 +12,12 @@
 /* Units of one request to source or scratch: a long one would hold its write for the sake of others. */
 #define STAGE_IO_UNITS 64
 
+/*
+ * The table of units is in so many parts: one that grows, or is emptied, does so in one go, in front of guests.
+ * With 60 GiB staged in 4 KiB that is 2 ms, not half a second.
+ */
+#define STAGE_SHARDS 256
+
 /* One unit's place in memory. */
 typedef struct StageSlot {
     int64_t unit;
@@ -40,8 +46,9 @@ struct Stage {
     int64_t unit_bytes;
     int64_t units_per_cluster;
 
-    GHashTable *units; /* number of a unit -> where it is, see place_*() */
-    HBitmap *clusters; /* those with a unit captured */
+    GHashTable
+        *shards[STAGE_SHARDS]; /* number of a unit -> where it is, see place_*(); NULL: empty */
+    HBitmap *clusters;         /* those with a unit captured */
     CoQueue changed;
 
     /* room.c */

@@ -67,14 +67,31 @@ static int64_t place_location(const void *place)
     return (int64_t)((uintptr_t)place >> 2);
 }
 
+static GHashTable **shard_of(Stage *stage, int64_t unit)
+{
+    return &stage->shards[unit / stage->units_per_cluster % STAGE_SHARDS];
+}
+
 static void *find(const Stage *stage, int64_t unit)
 {
-    return g_hash_table_lookup(stage->units, (void *)(uintptr_t)unit);
+    GHashTable *shard = *shard_of((Stage *)stage, unit);
+
+    return shard ? g_hash_table_lookup(shard, (void *)(uintptr_t)unit) : NULL;
 }
 
 static void put(Stage *stage, int64_t unit, void *place)
 {
-    g_hash_table_insert(stage->units, (void *)(uintptr_t)unit, place);
+    GHashTable **shard = shard_of(stage, unit);
+
+    if (!*shard) {
+        *shard = g_hash_table_new(NULL, NULL);
+    }
+    g_hash_table_insert(*shard, (void *)(uintptr_t)unit, place);
+}
+
+static void forget(Stage *stage, int64_t unit)
+{
+    g_hash_table_remove(*shard_of(stage, unit), (void *)(uintptr_t)unit);
 }
 
 static bool is_captured(const void *place)
@@ -109,7 +126,6 @@ Stage *stage_new(const StageConfig *config)
     assert(config->cluster_bytes % stage->unit_bytes == 0);
     assert(STAGE_SEGMENT_BYTES % stage->unit_bytes == 0);
     stage->units_per_cluster = config->cluster_bytes / stage->unit_bytes;
-    stage->units = g_hash_table_new(NULL, NULL);
     stage->clusters = hbitmap_alloc(clusters, 0);
     qemu_co_queue_init(&stage->changed);
     stage_room_init(stage);
@@ -122,12 +138,17 @@ void stage_free(Stage *stage)
     if (!stage) {
         return;
     }
-    assert(g_hash_table_size(stage->units) == 0 && stage->tasks == 0);
+    assert(stage->tasks == 0);
+    for (int i = 0; i < STAGE_SHARDS; i++) {
+        if (stage->shards[i]) {
+            assert(g_hash_table_size(stage->shards[i]) == 0);
+            g_hash_table_destroy(stage->shards[i]);
+        }
+    }
     stage_spill_free(stage);
     stage_room_free(stage);
     qemu_co_queue_destroy(&stage->changed);
     hbitmap_free(stage->clusters);
-    g_hash_table_destroy(stage->units);
     g_free(stage);
 }
 
@@ -198,7 +219,7 @@ static void settle(Stage *stage, Capture *c, int ret)
         int64_t unit = c->unit + i;
         bool ours = find(stage, unit) == place_of_capture(c);
 
-        if (ret >= 0 && ours && !stage_is_safe(stage, unit)) {
+        if (ret >= 0 && ours && !stage_is_safe(stage, unit) && !stage_is_over(stage)) {
             c->slots[i]->unit = unit;
             put(stage, unit, c->slots[i]);
             QTAILQ_INSERT_TAIL(&stage->order, c->slots[i], order);
@@ -207,7 +228,7 @@ static void settle(Stage *stage, Capture *c, int ret)
             continue;
         }
         if (ours) {
-            g_hash_table_remove(stage->units, (void *)(uintptr_t)unit);
+            forget(stage, unit);
         }
         stage_slot_put(stage, c->slots[i]);
     }
@@ -357,7 +378,7 @@ void stage_take(Stage *stage, int64_t start, int64_t end, uint8_t *buf, StageTak
 
             if (is_captured(place)) {
                 overlay(stage, unit, place, buf + at, ret_taken->far);
-                g_hash_table_remove(stage->units, (void *)(uintptr_t)unit);
+                forget(stage, unit);
                 let_go(stage, place);
                 captured++;
             }
@@ -412,14 +433,33 @@ static gboolean drop_unit(gpointer key, gpointer place, gpointer opaque)
     return TRUE; /* a capture under way sees that its entry is gone */
 }
 
+/* Return: whether there was something. */
+static bool drop_shard(Stage *stage, int i)
+{
+    return stage->shards[i] && g_hash_table_foreach_remove(stage->shards[i], drop_unit, stage) > 0;
+}
+
 void stage_drop_all(Stage *stage)
 {
     if (!stage) {
         return;
     }
-    g_hash_table_foreach_remove(stage->units, drop_unit, stage);
+    for (int i = 0; i < STAGE_SHARDS; i++) {
+        drop_shard(stage, i);
+    }
     hbitmap_reset_all(stage->clusters);
     qemu_co_queue_restart_all(&stage->changed);
+}
+
+/* The same, in slices: guests go on meanwhile, and nothing more is captured. */
+static void coroutine_fn drop_all_in_slices(Stage *stage)
+{
+    for (int i = 0; i < STAGE_SHARDS; i++) {
+        if (drop_shard(stage, i)) {
+            qemu_co_sleep_ns(0);
+        }
+    }
+    hbitmap_reset_all(stage->clusters);
 }
 
 void stage_wake(Stage *stage)
@@ -432,6 +472,7 @@ void coroutine_fn stage_co_end(Stage *stage)
 {
     assert(stage_is_over(stage));
     stage_wake(stage);
+    drop_all_in_slices(stage);
     while (stage->tasks > 0) {
         qemu_co_queue_wait(&stage->task_ended, NULL);
     }

@@ -202,7 +202,6 @@ bool cow_is_over(const BackupBlockJob *job)
 /* The stage's, once the backup is over: whoever waits for something looks again. */
 static void let_all_go(BackupBlockJob *job)
 {
-    stage_drop_all(job->stage);
     stage_wake(job->stage);
     store_wake(job);
     qemu_co_queue_restart_all(&job->sweep_wait);
@@ -438,7 +437,6 @@ void coroutine_fn cow_end(BackupBlockJob *job)
     while (job->n_storers > 0 || job->sweep_in_flight > 0) {
         qemu_co_queue_wait(&job->sweep_wait, NULL);
     }
-    stage_drop_all(job->stage);
     stage_co_end(job->stage);
 }
 

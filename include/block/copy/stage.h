@@ -114,7 +114,10 @@ void coroutine_fn stage_co_wait_change(Stage *stage);
 void stage_drop_all(Stage *stage);
 /* Whoever waits looks again: the owner is over. */
 void stage_wake(Stage *stage);
-/* The owner is over.  Yields until what the stage itself has begun has ended. */
+/*
+ * The owner is over.  Forgets everything, a part at a time, and yields until what the stage itself has begun has
+ * ended.
+ */
 void coroutine_fn stage_co_end(Stage *stage);
 
 void stage_stats(const Stage *stage, StageStats *ret_stats);
