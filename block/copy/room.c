@@ -81,6 +81,13 @@ void stage_slot_put(Stage *stage, StageSlot *slot)
     wake_first(stage);
 }
 
+void stage_room_give_back(Stage *stage)
+{
+    if (stage->arena && stage->slots_used == 0) {
+        (void)madvise(stage->arena, stage->n_slots * stage->unit_bytes, MADV_DONTNEED);
+    }
+}
+
 void stage_room_wake_all(Stage *stage)
 {
     RoomWaiter *waiter;

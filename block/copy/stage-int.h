@@ -108,6 +108,8 @@ StageSlot *coroutine_fn stage_co_slot_get(Stage *stage, int64_t unit, int64_t *d
                                           int *ret_error);
 void stage_slot_put(Stage *stage, StageSlot *slot);
 void stage_room_wake_all(Stage *stage);
+/* The memory goes back to the system where no slot is in use; it comes again when it is touched. */
+void stage_room_give_back(Stage *stage);
 
 /* spill.c */
 void stage_spill_init(Stage *stage);

@@ -476,6 +476,7 @@ void coroutine_fn stage_co_end(Stage *stage)
     while (stage->tasks > 0) {
         qemu_co_queue_wait(&stage->task_ended, NULL);
     }
+    stage_room_give_back(stage);
 }
 
 bool stage_is_awaited(const Stage *stage)
