@@ -209,7 +209,7 @@ void mirror_leave_target(MirrorBlockJob *s);
 typedef enum MirrorThroughResult {
     MIRROR_THROUGH_DONE,
     MIRROR_THROUGH_NOT_DONE,
-    MIRROR_THROUGH_LEFT, /* the range is dirty, and its chunks stay in flight without the caller */
+    MIRROR_THROUGH_LEFT, /* the caller makes the range dirty, and its chunks stay in flight without him */
 } MirrorThroughResult;
 /* @bytes of @w, whose chunks are in flight, to the target; waits MIRROR_THROUGH_NS at the most. */
 MirrorThroughResult coroutine_fn mirror_write_through(MirrorBlockJob *s, const BdrvTapWrite *w,

@@ -107,8 +107,7 @@ MirrorThroughResult coroutine_fn mirror_write_through(MirrorBlockJob *s, const B
     qemu_co_sleep_ns_wakeable(&t->guest, MIRROR_THROUGH_NS);
     s->tap_calls--;
     if (!t->done) {
-        mirror_dirty_set(&s->dirty, w->offset, bytes); /* TH2 */
-        mirror_rate_stuck(s);                          /* TH3 */
+        mirror_rate_stuck(s); /* TH3 */
         t->left = true;
         s->through_left++;
         return MIRROR_THROUGH_LEFT;

@@ -284,9 +284,12 @@ static void coroutine_fn test_a_paused_mirror_stands_still_and_goes_on(void)
         scene_start(&s);
         if (ready) {
             scene_wait_ready(&s);
+        } else {
+            qemu_co_sleep_ns(SCALE_MS / 2); /* operations are on their way */
         }
         job_user_pause(&s.job->job, &error_abort);
         scene_wait_status(&s, ready ? JOB_STATUS_STANDBY : JOB_STATUS_PAUSED);
+        g_assert_cmpuint(s.target->in_flight, ==, 0); /* L2 */
         test_ram_reset_counts(s.target);
         block_test_co_fill(s.user, 0, 64 * KiB, 'p');
         qemu_co_sleep_ns(SOON_NS);

@@ -272,6 +272,28 @@ static void coroutine_fn test_a_blocking_write_is_on_the_target_when_it_is_done(
     scene_tear_down(&s);
 }
 
+/* T1: while one write is on its way to the target another changes the same place in the source. */
+static void coroutine_fn test_a_write_that_is_overtaken_is_copied_again(void)
+{
+    BlockTestRequest *write;
+    Scene s;
+
+    scene_set_up(&s, DISK_BYTES);
+    s.args.copy_mode = MIRROR_COPY_MODE_WRITE_BLOCKING;
+    scene_start(&s);
+    scene_wait_ready(&s);
+    test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
+    write = block_test_co_start(s.user, BLOCK_TEST_WRITE, 64 * KiB, 8192, 'b');
+    test_ram_co_wait_held(s.target, 1);
+    mirror_change_copy_mode(s.job, MIRROR_COPY_MODE_BACKGROUND, &error_abort);
+    block_test_co_fill(s.user, 64 * KiB + 4096, 8192, 'a');
+    test_ram_release(s.target);
+    g_assert_cmpint(block_test_co_join(write), ==, 0);
+    finish(&s, false);
+    scene_expect_equal(&s);
+    scene_tear_down(&s);
+}
+
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
@@ -297,6 +319,8 @@ static void add_tests(void)
                    test_a_bitmap_says_what_is_copied_and_stays_as_it_is);
     block_test_add("/mirror/sync/a small write in step copies little",
                    test_a_small_write_in_step_copies_little);
+    block_test_add("/mirror/sync/a write that is overtaken is copied again",
+                   test_a_write_that_is_overtaken_is_copied_again);
     block_test_add("/mirror/sync/a blocking write is on the target when it is done",
                    test_a_blocking_write_is_on_the_target_when_it_is_done);
 }
