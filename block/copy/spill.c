@@ -192,17 +192,59 @@ static int64_t batch_units(const Stage *stage)
     return MIN(MIN(SPILL_UNITS, stage_segment_units(stage)), MAX(stage->n_slots / 4, 1));
 }
 
+/* What the owner takes before memory is full again, as far as that can be told. */
+typedef struct Soon {
+    int64_t start, end; /* clusters */
+    int64_t passes;     /* that may still be passed over: what is soon may be all there is */
+} Soon;
+
+/* Half of memory's worth, if what is staged lies about evenly. */
+static Soon what_is_soon(const Stage *stage)
+{
+    int64_t start =
+        stage->config.ops->cursor ? stage->config.ops->cursor(stage->config.opaque) : -1;
+    int64_t rest = DIV_ROUND_UP(stage->config.length, stage->config.cluster_bytes) - start;
+    double part = (double)(stage->n_slots / 2) / (double)MAX(stage->staged_units, 1);
+
+    if (start < 0) {
+        return (Soon){0};
+    }
+    return (Soon){start, start + (int64_t)((double)rest * MIN(part, 1.0)),
+                  MIN(stage->ripe, 4 * SPILL_UNITS)};
+}
+
+/* G6 */
+static StageSlot *next_to_spill(Stage *stage, Soon *soon)
+{
+    StageSlot *slot;
+
+    for (;;) {
+        int64_t cluster;
+
+        slot = QTAILQ_FIRST(&stage->order);
+        cluster = slot->unit / stage->units_per_cluster;
+        if (soon->passes <= 0 || cluster < soon->start || cluster >= soon->end) {
+            break;
+        }
+        soon->passes--;
+        QTAILQ_REMOVE(&stage->order, slot, order);
+        QTAILQ_INSERT_TAIL(&stage->order, slot, order);
+    }
+    return slot;
+}
+
 static Spill *spill_new(Stage *stage)
 {
     Spill *spill = g_new0(Spill, 1);
     int64_t room = segment_room(stage);
+    Soon soon = what_is_soon(stage);
 
     spill->stage = stage;
     spill->n = MIN(MIN(batch_units(stage), room), stage->ripe);
     spill->slots = g_new(StageSlot *, spill->n);
     spill->iov = g_new(struct iovec, spill->n);
     for (int64_t i = 0; i < spill->n; i++) {
-        StageSlot *slot = QTAILQ_FIRST(&stage->order);
+        StageSlot *slot = next_to_spill(stage, &soon);
 
         QTAILQ_REMOVE(&stage->order, slot, order);
         stage->ripe--;

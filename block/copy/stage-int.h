@@ -59,6 +59,8 @@ struct Stage {
     StageSlotList free_slots;
     QSIMPLEQ_HEAD(, RoomWaiter) waiters;
 
+    int64_t staged_units; /* captured, and not taken yet */
+
     /* spill.c */
     StageSlotList order;    /* captured and in memory, oldest first, those being spilled not */
     int64_t ripe;           /* of these */

@@ -22,7 +22,8 @@
  *     writes it any more, never before.
  * G5  Room is what the options say, whatever the guest does.  A write that finds none waits in turn,
  *     at most wait_ns; what becomes of the owner then is the owner's matter.
- * G6  What memory cannot keep goes to the scratch, the oldest first.  A slot is free when the scratch
+ * G6  What memory cannot keep goes to the scratch, the oldest first, and last what the owner comes to soon:
+ *     that would only have to be read again.  A slot is free when the scratch
  *     has its bytes.  A scratch that fails takes nothing any more; what it has not taken is in memory.
  */
 #include <errno.h>
@@ -224,6 +225,7 @@ static void settle(Stage *stage, Capture *c, int ret)
             put(stage, unit, c->slots[i]);
             QTAILQ_INSERT_TAIL(&stage->order, c->slots[i], order);
             stage->ripe++;
+            stage->staged_units++;
             hbitmap_set(stage->clusters, cluster_of(stage, unit), 1);
             continue;
         }
@@ -335,6 +337,7 @@ static void let_go(Stage *stage, void *place)
 {
     StageSlot *slot = place;
 
+    stage->staged_units--;
     if (place_kind(place) == PLACE_SCRATCH) {
         stage_segment_unref(stage, place_location(place));
     } else if (slot->spilling) {

@@ -518,10 +518,18 @@ static void stage_op_io_end(void *opaque)
     leave_gate(opaque);
 }
 
+static int64_t stage_op_cursor(void *opaque)
+{
+    BackupBlockJob *job = opaque;
+
+    return job->store_all ? -1 : job->sweep_offset / job->cluster_size;
+}
+
 static const StageOps stage_ops = {
     .is_safe = stage_op_is_safe,
     .is_over = stage_op_is_over,
     .changed = stage_op_changed,
+    .cursor = stage_op_cursor,
     .io_begin = stage_op_io_begin,
     .io_end = stage_op_io_end,
 };

@@ -29,6 +29,11 @@ typedef struct StageOps {
     bool (*is_over)(void *opaque);
     /* More is staged, or somebody waits for room: the owner may take clusters.  NULL: it never takes any. */
     void (*changed)(void *opaque);
+    /*
+     * The owner takes clusters by itself, in order, and comes to this one next; -1: it does not.  What it comes
+     * to soon is kept in memory.  NULL: it does not.
+     */
+    int64_t (*cursor)(void *opaque);
     /* Around I/O on the scratch; begin may yield (a quiesce).  Both NULL: nothing is needed. */
     void coroutine_fn (*io_begin)(void *opaque);
     void (*io_end)(void *opaque);

@@ -49,6 +49,12 @@ static void op_changed(void *opaque)
 {
 }
 
+/* Whatever it says, only what is kept in memory depends on it. */
+static int64_t op_cursor(void *opaque)
+{
+    return g_rand_int_range(((Model *)opaque)->rand, -1, CLUSTERS);
+}
+
 static void coroutine_fn op_io_begin(void *opaque)
 {
     Model *m = opaque;
@@ -64,8 +70,8 @@ static void op_io_end(void *opaque)
     ((Model *)opaque)->in_io--;
 }
 
-static const StageOps taking = {op_is_safe, op_is_over, op_changed, op_io_begin, op_io_end};
-static const StageOps keeping = {op_is_safe, op_is_over, NULL, op_io_begin, op_io_end};
+static const StageOps taking = {op_is_safe, op_is_over, op_changed, op_cursor, op_io_begin, op_io_end};
+static const StageOps keeping = {op_is_safe, op_is_over, NULL, NULL, op_io_begin, op_io_end};
 
 /* G5 */
 static void check_limits(const Model *m)
