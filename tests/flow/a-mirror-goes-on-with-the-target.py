@@ -179,8 +179,8 @@ def _(t):
         s.witness.wait(100)
         s.witness.stop()
         server.process.send_signal(signal.SIGCONT)
-        server.kill()
         s.d.close()
+        server.kill()
         s.witness.final([s.src], [s.initial])
         s.t.fresh()
 
