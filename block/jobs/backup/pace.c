@@ -12,7 +12,8 @@
  *
  * P1  While guests are busy a level says how much may be in flight.  Up by one level, down by at least half
  *     of what is too much: a sweep that is too fast hurts guests at once, one that is too slow only itself.
- *     While no guest is busy the level does not count.  Up to PACE_START_BYTES one piece is in flight.
+ *     While no guest is busy the level does not count.  A piece is half of what may be in flight (all of
+ *     it with a target), and at most half of PACE_START_BYTES (all).
  * P2  The limit is, with a target, a little less than it, for a little more than 99 of 100.  Without one: four times the p99 and
  *     three times the median that guests have without the sweep.  The p99 is for guests that must
  *     answer in time, the median for those that do one request after the other.
@@ -503,12 +504,14 @@ int64_t backup_pace_in_flight_bytes(const BackupPace *pace, int64_t now_ns)
 
 int64_t backup_pace_piece_bytes(const BackupPace *pace, int64_t now_ns)
 {
-    int64_t most = MAX(pace->config.piece_bytes, floor_bytes(pace));
+    int64_t most = MAX(pace->config.piece_bytes, floor_bytes(pace)), bytes;
 
     if (!backup_pace_guest_is_busy(pace, now_ns)) {
         return most;
     }
-    return MIN(most, MIN(level_bytes(pace, pace->level), single_most(pace)));
+    bytes = MIN(level_bytes(pace, pace->level), single_most(pace));
+    /* P1: two at once, one being read while the other is written; one where each is weighed (P2). */
+    return MIN(most, QEMU_ALIGN_UP(pace->config.target_ns ? bytes : bytes / 2, floor_bytes(pace)));
 }
 
 bool backup_pace_is_full(BackupPace *pace, int64_t now_ns)
