@@ -70,7 +70,8 @@ static void op_io_end(void *opaque)
     ((Model *)opaque)->in_io--;
 }
 
-static const StageOps taking = {op_is_safe, op_is_over, op_changed, op_cursor, op_io_begin, op_io_end};
+static const StageOps taking = {op_is_safe, op_is_over,  op_changed,
+                                op_cursor,  op_io_begin, op_io_end};
 static const StageOps keeping = {op_is_safe, op_is_over, NULL, NULL, op_io_begin, op_io_end};
 
 /* G5 */
