@@ -193,8 +193,11 @@ def _(t):
             d.qmp('transaction', grouped(
                 action(0, sync='bitmap', bitmap='b', **{'bitmap-mode': mode,
                                                         'auto-finalize': False}),
-                action(1, target='bad', speed=64 * MIB)))
+                action(1, target='bad', speed=1)))
             h.pwrite(b'm' * 512, 4 * MIB)
+            while [j['status'] for j in d.qmp('query-jobs') if j['id'] == 'j0'] != ['waiting']:
+                pass    # all that it wants is copied
+            d.qmp('block-job-set-speed', device='j1', speed=0)
             assert d.qmp.job_end('j1')['data'].get('error')
             assert d.qmp.job_end('j0')['event'] == 'BLOCK_JOB_CANCELLED'
             for i in range(2):
