@@ -108,23 +108,10 @@ static int coroutine_fn blockdev_backup_open(TxnAction *action, Error **errp)
     return r;
 }
 
-/* What the target rests on: with none the source itself, with top what the source rests on. */
-static BlockDriverState *backup_target_backing(const BackupAction *a)
-{
-    switch (a->sync) {
-    case MIRROR_SYNC_MODE_NONE:
-        return a->source;
-    case MIRROR_SYNC_MODE_TOP:
-        return bdrv_backing_chain_next(a->source);
-    default:
-        return NULL;
-    }
-}
-
 static BlockDriverState *coroutine_fn backup_open_target(BackupAction *a, const DriveBackup *arg,
                                                          const char *format, Error **errp)
 {
-    BlockDriverState *backing = backup_target_backing(a);
+    BlockDriverState *backing = new_target_backing(a->source, a->sync);
     /* a full copy shows nothing of what the image's header may name */
     NewTarget target = {.source = a->source,
                         .filename = arg->target,
@@ -153,7 +140,7 @@ static int coroutine_fn drive_backup_open(TxnAction *action, Error **errp)
         NewTarget target = {.source = a->source,
                             .filename = arg->target,
                             .format = format ? format : new_target_format(a->source),
-                            .backing = backup_target_backing(a)};
+                            .backing = new_target_backing(a->source, a->sync)};
 
         format = target.format;
         r = new_target_co_create(&target, errp);

@@ -198,71 +198,13 @@ static int64_t coroutine_fn choose_cluster_size(BlockDriverState *target, Error 
     return MAX(BACKUP_CLUSTER_SIZE_DEFAULT, info.cluster_size);
 }
 
-/* Into @seen: what a write to @bs may write to.  A backing file is only read. */
-static void gather_written(BlockDriverState *bs, GHashTable *seen)
-{
-    BdrvChild *c;
-
-    if (!g_hash_table_add(seen, bs)) {
-        return;
-    }
-    QLIST_FOREACH (c, &bs->children, next) {
-        if (!(c->role & BDRV_CHILD_COW)) {
-            gather_written(c->bs, seen);
-        }
-    }
-}
-
-/* Would the copy land in what is copied, through filters above one of them or both? */
-static bool write_to_each_other(BlockDriverState *source, BlockDriverState *target)
-{
-    g_autoptr(GHashTable) by_source = g_hash_table_new(NULL, NULL);
-    g_autoptr(GHashTable) by_target = g_hash_table_new(NULL, NULL);
-    GHashTableIter iter;
-    void *bs;
-
-    gather_written(source, by_source);
-    gather_written(target, by_target);
-    g_hash_table_iter_init(&iter, by_target);
-    while (g_hash_table_iter_next(&iter, &bs, NULL)) {
-        if (g_hash_table_contains(by_source, bs)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/*
- * What a backup with sync=none is writing to, or an overlay of it: its readers must wait for stores, which
- * a copy in front of a store cannot.
- */
-static int check_source_is_still(BlockDriverState *source, Error **errp)
-{
-    for (BlockDriverState *bs = source; bs; bs = child_bs(bdrv_filter_or_cow_child(bs))) {
-        if (bs->read_guard) {
-            error_setg(errp, "Node '%s' is the target of a running backup with sync=none",
-                       bdrv_get_device_or_node_name(bs));
-            return -EBUSY;
-        }
-    }
-    return 0;
-}
-
 static int check_nodes(const BackupJobArgs *args, Error **errp)
 {
-    int64_t source_len, target_len;
-
     if (args->source == args->target) {
         error_setg(errp, "Source and target cannot be the same");
         return -EINVAL;
     }
-    if (write_to_each_other(args->source, args->target)) {
-        error_setg(errp, "Source '%s' and target '%s' are views of the same disk",
-                   bdrv_get_device_or_node_name(args->source),
-                   bdrv_get_device_or_node_name(args->target));
-        return -EINVAL;
-    }
-    if (check_source_is_still(args->source, errp) < 0) {
+    if (block_copy_check_views(args->source, args->target, errp) < 0) {
         return -EBUSY;
     }
     if (args->compress) {
@@ -279,29 +221,7 @@ static int check_nodes(const BackupJobArgs *args, Error **errp)
         bdrv_op_is_blocked(args->target, BLOCK_OP_TYPE_BACKUP_TARGET, errp)) {
         return -EBUSY;
     }
-    if (args->source->aio_context != args->target->aio_context) {
-        error_setg(errp, "Source '%s' and target '%s' are in different iothreads",
-                   bdrv_get_device_or_node_name(args->source),
-                   bdrv_get_device_or_node_name(args->target));
-        return -EBUSY;
-    }
-    source_len = bdrv_getlength(args->source);
-    if (source_len < 0) {
-        error_setg_errno(errp, -source_len, "Unable to get length for '%s'",
-                         bdrv_get_device_or_node_name(args->source));
-        return source_len;
-    }
-    target_len = bdrv_getlength(args->target);
-    if (target_len < 0) {
-        error_setg_errno(errp, -target_len, "Unable to get length for '%s'",
-                         bdrv_get_device_or_node_name(args->target));
-        return target_len;
-    }
-    if (source_len != target_len) {
-        error_setg(errp, "Source and target image have different sizes");
-        return -EINVAL;
-    }
-    return 0;
+    return block_copy_check_equal(args->source, args->target, errp);
 }
 
 static int check_perf(const BackupPerf *perf, int64_t cluster_size, BackupBlockJob *job,

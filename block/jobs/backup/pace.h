@@ -20,7 +20,7 @@
 /* With a latency target also a guest that asks for something only now and then has a right to it. */
 #define PACE_BUSY_TARGET_NS NANOSECONDS_PER_SECOND
 
-/* In flight at first, and the largest piece, while guests are busy: a good value on disks it was tried on. */
+/* In flight at first, while guests are busy: a good value on disks it was tried on.  Half of it in a piece (P1). */
 #define PACE_START_BYTES (256 * KiB)
 
 /*

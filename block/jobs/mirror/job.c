@@ -199,78 +199,6 @@ void mirror_change_copy_mode(BlockJob *job, MirrorCopyMode mode, Error **errp)
     kick(mirror_job_of(job));
 }
 
-/* Into @seen: what a write to @bs may write to.  A backing file is only read. */
-static void gather_written(BlockDriverState *bs, GHashTable *seen)
-{
-    BdrvChild *c;
-
-    if (!g_hash_table_add(seen, bs)) {
-        return;
-    }
-    QLIST_FOREACH (c, &bs->children, next) {
-        if (!(c->role & BDRV_CHILD_COW)) {
-            gather_written(c->bs, seen);
-        }
-    }
-}
-
-/* Would the copy land in what is copied, through filters above one of them or both? */
-static bool write_to_each_other(BlockDriverState *source, BlockDriverState *target)
-{
-    g_autoptr(GHashTable) by_source = g_hash_table_new(NULL, NULL);
-    g_autoptr(GHashTable) by_target = g_hash_table_new(NULL, NULL);
-    GHashTableIter iter;
-    void *bs;
-
-    gather_written(source, by_source);
-    gather_written(target, by_target);
-    g_hash_table_iter_init(&iter, by_target);
-    while (g_hash_table_iter_next(&iter, &bs, NULL)) {
-        if (g_hash_table_contains(by_source, bs)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Operations read past read guards (they wait for no guest's request), and two taps would be one too many. */
-static int check_source_is_free(BlockDriverState *source, Error **errp)
-{
-    for (BlockDriverState *bs = source; bs; bs = child_bs(bdrv_filter_or_cow_child(bs))) {
-        if (bs->read_guard) {
-            error_setg(errp, "Node '%s' is the target of a running backup with sync=none",
-                       bdrv_get_device_or_node_name(bs));
-            return -EBUSY;
-        }
-    }
-    if (source->write_tap) {
-        error_setg(errp, "Node '%s' is being mirrored already",
-                   bdrv_get_device_or_node_name(source));
-        return -EBUSY;
-    }
-    return 0;
-}
-
-static int check_length(const MirrorJobArgs *args, Error **errp)
-{
-    BlockDriverState *nodes[2] = {args->source, args->target};
-    int64_t len[2];
-
-    for (int i = 0; i < 2; i++) {
-        len[i] = bdrv_getlength(nodes[i]);
-        if (len[i] < 0) {
-            error_setg_errno(errp, -len[i], "Unable to get length for '%s'",
-                             bdrv_get_device_or_node_name(nodes[i]));
-            return len[i];
-        }
-    }
-    if (len[0] != len[1]) {
-        error_setg(errp, "Source and target image have different sizes");
-        return -EINVAL;
-    }
-    return 0;
-}
-
 static int check_nodes(const MirrorJobArgs *args, Error **errp)
 {
     BlockDriverState *replaced;
@@ -279,27 +207,22 @@ static int check_nodes(const MirrorJobArgs *args, Error **errp)
         error_setg(errp, "Can't mirror node into itself");
         return -EINVAL;
     }
-    if (write_to_each_other(args->source, args->target)) {
-        error_setg(errp, "Source '%s' and target '%s' are views of the same disk",
-                   bdrv_get_device_or_node_name(args->source),
-                   bdrv_get_device_or_node_name(args->target));
-        return -EINVAL;
-    }
-    if (bdrv_op_is_blocked(args->source, BLOCK_OP_TYPE_MIRROR_SOURCE, errp) ||
-        bdrv_op_is_blocked(args->target, BLOCK_OP_TYPE_MIRROR_TARGET, errp) ||
-        check_source_is_free(args->source, errp) < 0) {
+    if (block_copy_check_views(args->source, args->target, errp) < 0) {
         return -EBUSY;
     }
-    if (args->source->aio_context != args->target->aio_context) {
-        error_setg(errp, "Source '%s' and target '%s' are in different iothreads",
-                   bdrv_get_device_or_node_name(args->source),
-                   bdrv_get_device_or_node_name(args->target));
+    if (bdrv_op_is_blocked(args->source, BLOCK_OP_TYPE_MIRROR_SOURCE, errp) ||
+        bdrv_op_is_blocked(args->target, BLOCK_OP_TYPE_MIRROR_TARGET, errp)) {
+        return -EBUSY;
+    }
+    if (args->source->write_tap) { /* two would be one too many */
+        error_setg(errp, "Node '%s' is being mirrored already",
+                   bdrv_get_device_or_node_name(args->source));
         return -EBUSY;
     }
     if (mirror_find_replaced(args->source, args->replaces, &replaced, errp) < 0) {
         return -EINVAL;
     }
-    return check_length(args, errp);
+    return block_copy_check_equal(args->source, args->target, errp);
 }
 
 static int check_numbers(const MirrorJobArgs *args, Error **errp)

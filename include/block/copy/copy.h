@@ -62,4 +62,15 @@ int coroutine_fn block_copy_zeroes(const BlockCopy *copy, int64_t offset, int64_
 int coroutine_fn block_copy_own_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                        int64_t *pnum);
 
+/*
+ * Main thread: what every job that copies asks of its two nodes.  Return: 0, or negative errno with @errp set.
+ *
+ * _views: neither writes to the other, through filters above one of them or both; and the source is not what a
+ * backup with sync=none is writing to, nor an overlay of it: jobs read past read guards, so they would copy
+ * what is on its way (H2).
+ * _equal: they live in one AioContext and are of one length.
+ */
+int block_copy_check_views(BlockDriverState *source, BlockDriverState *target, Error **errp);
+int block_copy_check_equal(BlockDriverState *source, BlockDriverState *target, Error **errp);
+
 #endif

@@ -108,24 +108,11 @@ static int coroutine_fn blockdev_mirror_open(TxnAction *action, Error **errp)
     return r;
 }
 
-/* What the target rests on at the end: with none the source itself, with top what the source rests on. */
-static BlockDriverState *mirror_target_backing(const MirrorAction *a)
-{
-    switch (a->sync) {
-    case MIRROR_SYNC_MODE_NONE:
-        return a->source;
-    case MIRROR_SYNC_MODE_TOP:
-        return bdrv_backing_chain_next(a->source);
-    default:
-        return NULL;
-    }
-}
-
 static int coroutine_fn drive_mirror_open_target(MirrorAction *a, const DriveMirror *arg,
                                                  Error **errp)
 {
     bool create = !arg->has_mode || arg->mode == NEW_IMAGE_MODE_ABSOLUTE_PATHS;
-    BlockDriverState *backing = mirror_target_backing(a);
+    BlockDriverState *backing = new_target_backing(a->source, a->sync);
     NewTarget target = {.source = a->source,
                         .filename = arg->target,
                         .format = arg->format,

@@ -29,6 +29,18 @@ static int check_unused(const char *filename, Error **errp)
     return 0;
 }
 
+BlockDriverState *new_target_backing(BlockDriverState *source, MirrorSyncMode sync)
+{
+    switch (sync) {
+    case MIRROR_SYNC_MODE_NONE:
+        return source;
+    case MIRROR_SYNC_MODE_TOP:
+        return bdrv_backing_chain_next(source);
+    default:
+        return NULL;
+    }
+}
+
 const char *new_target_format(BlockDriverState *bs)
 {
     const BlockDriver *drv = bdrv_skip_filters(bs)->drv;

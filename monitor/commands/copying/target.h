@@ -4,6 +4,7 @@
 #define MONITOR_COMMANDS_COPYING_TARGET_H
 
 #include "block/graph/graph.h"
+#include "qapi/qapi-types-block-job.h"
 
 /* All borrowed. */
 typedef struct NewTarget {
@@ -15,6 +16,11 @@ typedef struct NewTarget {
     bool no_backing;           /* opened without what its header may name */
 } NewTarget;
 
+/*
+ * What a copy of @source with @sync rests on: with none the source itself, with top what the source rests on;
+ * else, or if that is nothing, NULL.  Borrowed.
+ */
+BlockDriverState *new_target_backing(BlockDriverState *source, MirrorSyncMode sync);
 /* The format of what @bs shows; a node of a protocol shows its bytes as they are. */
 const char *new_target_format(BlockDriverState *bs);
 /*
