@@ -33,7 +33,8 @@ void coroutine_fn qmp_job_cancel(const char *id, Error **errp)
     Job *job = job_find(id, errp);
 
     if (job) {
-        job_user_cancel(job, true, errp);
+        job_user_cancel(job, !job->driver->ends_by_cancel || !job->driver->ends_by_cancel(job),
+                        errp);
     }
 }
 

@@ -54,11 +54,15 @@
  */
 #define BACKUP_LAST_FLUSH_NS (5 * NANOSECONDS_PER_SECOND)
 
+/* B13: a target that has taken nothing for so long is not waited for. */
+#define BACKUP_LAST_STORE_NS (5 * NANOSECONDS_PER_SECOND)
+
 /* Why a backup breaks though both its disks may be well. */
 typedef enum CowFault {
     COW_FAULT_READ,    /* the source, in front of a write */
     COW_FAULT_ROOM,    /* no room for old data in time */
     COW_FAULT_SCRATCH, /* the scratch did not give back what it took */
+    COW_FAULT_LAST,    /* the target did not take the last of it (B13) */
 } CowFault;
 
 /* A store: clusters on their way to the target.  On the stack of its coroutine. */
@@ -120,6 +124,7 @@ typedef struct BackupBlockJob {
     bool
         store_blocked; /* one could not read the source: none is sent until the policy has spoken */
     bool store_all;    /* nobody else will: what is staged is stored at once */
+    HBitmap *last;     /* B13: the clusters that are stored still, and no others; NULL: any */
     bool sweep_rests;  /* paused, or asleep to keep its speed */
 
     /* Written in the job's AioContext, read anywhere. */
@@ -128,10 +133,11 @@ typedef struct BackupBlockJob {
 
     /* The sweep, job's coroutine. */
     int sweep_in_flight;
-    int sweep_parked;   /* of these, waiting, with nothing in flight */
-    bool settling;      /* a piece of zeros is on its way */
-    CoQueue sweep_wait; /* the planner, until a piece ends or the backup breaks */
-    int sweep_ret;      /* first failure since last looked at */
+    int sweep_parked;    /* of these, waiting, with nothing in flight */
+    bool settling;       /* a piece of zeros is on its way */
+    bool sweep_gave_way; /* when it last looked a write waited for room */
+    CoQueue sweep_wait;  /* the planner, until a piece ends or the backup breaks */
+    int sweep_ret;       /* first failure since last looked at */
     bool sweep_error_is_read;
     int64_t sweep_offset;
     int64_t retry_offset; /* where the failed piece began */
@@ -188,6 +194,12 @@ void store_forget_held(BackupBlockJob *job);
 void store_note_failure(BackupBlockJob *job, int ret, bool is_read);
 /* The policy says: again. */
 void store_retry(BackupBlockJob *job);
+/* B13: from now on only what is staged now is stored. */
+void store_close(BackupBlockJob *job);
+/* Is all of that in the target? */
+bool store_is_closed(const BackupBlockJob *job);
+/* B13: of an old write to these clusters, is any still to be stored? */
+bool store_wants(const BackupBlockJob *job, int64_t start, int64_t end);
 /* Around a reader's wait for stores: they go on meanwhile though the target is quiesced.  begin may yield. */
 void coroutine_fn store_reader_begin(BackupBlockJob *job);
 void store_reader_end(BackupBlockJob *job);
@@ -200,8 +212,12 @@ bool store_drained_poll(BlockJob *job);
  * cow_end() wakes.
  */
 int coroutine_fn backup_sweep(BackupBlockJob *job);
-/* sync=none: what guests overwrite, until it is cancelled.  Return: as backup_sweep(). */
+/* sync=none: what guests overwrite, until it is cancelled (B13).  Return: as backup_sweep(). */
 int coroutine_fn backup_wait_for_cancel(BackupBlockJob *job);
+
+/* job.c: a flush of the target that is given up after BACKUP_LAST_FLUSH_NS. */
+int coroutine_fn backup_flush_in_time(BackupBlockJob *job);
+
 static inline int64_t backup_now(void)
 {
     return qemu_clock_get_ns(QEMU_CLOCK_REALTIME);

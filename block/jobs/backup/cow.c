@@ -44,6 +44,10 @@
  *     backup_cow_request_begin(), by a guard on the node; they do not exclude one another.
  * B12 A discard of what is not captured is dropped: it is advice, and a guest that trims its disk must
  *     not fill the stage.
+ * B13 A backup with sync=none ends when it is cancelled, in good order unless that is forced: what was written
+ *     before has its old data in the target.  Only what is staged then is stored, and only for its clusters are
+ *     writes still captured, so that it comes to an end; a target that stands still is not waited for, and then
+ *     the job fails: its target is not what it seems.
  *
  * store.c has what comes behind the guest's back, sweep.c the planner, job.c the life of the job,
  * bitmap.c what an incremental backup keeps; the stage (rules G) is in block/copy.
@@ -309,6 +313,22 @@ static void coroutine_fn capture(BackupBlockJob *job, int64_t offset, int64_t by
     } while (cow_find_reader(job, start, end));
 }
 
+/* B13: the same, of only those clusters that are still to be stored. */
+static void coroutine_fn capture_last(BackupBlockJob *job, int64_t offset, int64_t bytes)
+{
+    int64_t end = offset + bytes;
+
+    while (offset < end) {
+        int64_t next = MIN(QEMU_ALIGN_DOWN(offset, job->cluster_size) + job->cluster_size, end);
+        int64_t cluster = offset / job->cluster_size;
+
+        if (store_wants(job, cluster, cluster + 1)) {
+            capture(job, offset, next - offset);
+        }
+        offset = next;
+    }
+}
+
 /* B12 */
 static bool may_be_dropped(const BackupBlockJob *job, const BdrvTrackedRequest *req, int64_t bytes)
 {
@@ -332,7 +352,11 @@ static int coroutine_fn before_write_notify(NotifierWithReturn *notifier, void *
     start_ns = backup_now();
     backup_pace_guest_begin(&job->pace, start_ns);
     qemu_co_rwlock_rdlock(&job->flush_rwlock);
-    capture(job, req->offset, bytes);
+    if (job->last) {
+        capture_last(job, req->offset, bytes);
+    } else {
+        capture(job, req->offset, bytes);
+    }
     histogram_add(&job->guest_wait, backup_now() - start_ns);
     qemu_co_rwlock_unlock(&job->flush_rwlock);
     return 0;

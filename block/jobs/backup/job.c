@@ -30,6 +30,12 @@ static void tell_why_broken(BackupBlockJob *job, Error **errp)
         error_setg_errno(errp, -job->cow_ret,
                          "Old data of '%s' could not be read back from the scratch", name);
         break;
+    case COW_FAULT_LAST:
+        error_setg_errno(errp, -job->cow_ret,
+                         "The target did not take the old data of what was written to '%s' before "
+                         "the job was cancelled",
+                         name);
+        break;
     case COW_FAULT_ROOM:
         stage_stats(job->stage, &stats);
         error_setg(errp,
@@ -50,22 +56,23 @@ static void stop_flush(void *opaque)
     bdrv_cancel_in_flight(job->target->bs);
 }
 
+int coroutine_fn backup_flush_in_time(BackupBlockJob *job)
+{
+    QEMUTimer *timer = aio_timer_new(qemu_get_current_aio_context(), stop_flush, job);
+    int ret;
+
+    timer_mod_ns(timer, backup_now() + BACKUP_LAST_FLUSH_NS);
+    ret = bdrv_co_flush(job->target->bs);
+    timer_free(timer);
+    return ret == -ECANCELED ? -ETIMEDOUT : ret;
+}
+
 /* I1: also for a job that fails.  One that nobody waits for does not wait for a target that is silent (H6). */
 static int coroutine_fn flush_for_bitmap(BackupBlockJob *job)
 {
-    AioContext *here = qemu_get_current_aio_context();
-    QEMUTimer *timer = NULL;
-    int ret;
+    bool in_time = job_is_cancelled(&job->common.job) || job->cow_ret < 0;
 
-    if (job_is_cancelled(&job->common.job) || job->cow_ret < 0) {
-        timer = aio_timer_new(here, stop_flush, job);
-        timer_mod_ns(timer, backup_now() + BACKUP_LAST_FLUSH_NS);
-    }
-    ret = bdrv_co_flush(job->target->bs);
-    if (timer) {
-        timer_free(timer);
-    }
-    return ret;
+    return in_time ? backup_flush_in_time(job) : bdrv_co_flush(job->target->bs);
 }
 
 static int coroutine_fn backup_run(Job *j, Error **errp)
@@ -107,11 +114,19 @@ static void coroutine_fn backup_abort(Job *j)
     backup_bitmap_finish(container_of(j, BackupBlockJob, common.job), false);
 }
 
+static bool backup_ends_by_cancel(const Job *j)
+{
+    return container_of(j, const BackupBlockJob, common.job)->sync_mode == MIRROR_SYNC_MODE_NONE;
+}
+
 /* What is on its way to a target that does not answer is not waited for (H6). */
 static bool backup_cancel(Job *j, bool force)
 {
     BackupBlockJob *job = container_of(j, BackupBlockJob, common.job);
 
+    if (!force && backup_ends_by_cancel(j) && j->co && !j->deferred_to_main_loop) {
+        return false; /* B13: the job's coroutine is woken, and sees it */
+    }
     cow_cancel(job);
     if (job->target) {
         bdrv_cancel_in_flight(job->target->bs);
@@ -153,6 +168,9 @@ static void backup_free(Job *j)
     if (job->done_bitmap) {
         hbitmap_free(job->done_bitmap);
     }
+    if (job->last) {
+        hbitmap_free(job->last);
+    }
 }
 
 static void backup_query(BlockJob *bjob, BlockJobInfo *info)
@@ -175,6 +193,7 @@ static const BlockJobDriver backup_job_driver = {
             .job_type = JOB_TYPE_BACKUP,
             .run = backup_run,
             .cancel = backup_cancel,
+            .ends_by_cancel = backup_ends_by_cancel,
             .commit = backup_commit,
             .abort = backup_abort,
             .clean = backup_clean,

@@ -412,6 +412,39 @@ static int64_t end_of_store_at(const BackupBlockJob *job, int64_t cluster)
     return cluster;
 }
 
+/* The first staged cluster of [start, end) that is to be stored, or -1. */
+static int64_t next_to_store(const BackupBlockJob *job, int64_t start, int64_t end)
+{
+    int64_t c = start;
+
+    while ((c = stage_next_cluster(job->stage, c, end)) >= 0 && job->last &&
+           !hbitmap_get(job->last, c)) {
+        c++;
+    }
+    return c;
+}
+
+void store_close(BackupBlockJob *job)
+{
+    int64_t end = cow_clusters(job);
+
+    assert(!job->last);
+    job->last = hbitmap_alloc(end, 0);
+    for (int64_t c = 0; (c = stage_next_cluster(job->stage, c, end)) >= 0; c++) {
+        hbitmap_set(job->last, c, 1);
+    }
+}
+
+bool store_is_closed(const BackupBlockJob *job)
+{
+    return job->n_storers == 0 && next_to_store(job, 0, cow_clusters(job)) < 0;
+}
+
+bool store_wants(const BackupBlockJob *job, int64_t start, int64_t end)
+{
+    return next_to_store(job, start, end) >= 0;
+}
+
 /* Staged clusters of [from, to) that nobody has been sent for, as many in a row as a storer takes. */
 static bool find_staged(const BackupBlockJob *job, int64_t from, int64_t to, int64_t *ret_start,
                         int64_t *ret_end)
@@ -419,13 +452,13 @@ static bool find_staged(const BackupBlockJob *job, int64_t from, int64_t to, int
     int64_t most = copy_pool_chunk_bytes(job->store_pool) / job->cluster_size;
     int64_t c = from;
 
-    while ((c = stage_next_cluster(job->stage, c, to)) >= 0) {
+    while ((c = next_to_store(job, c, to)) >= 0) {
         int64_t end = end_of_store_at(job, c);
 
         if (end == c) {
             *ret_start = c;
             while (c < to && c - *ret_start < most && end_of_store_at(job, c) == c &&
-                   stage_next_cluster(job->stage, c, c + 1) >= 0) {
+                   next_to_store(job, c, c + 1) >= 0) {
                 c++;
             }
             *ret_end = c;
@@ -502,8 +535,8 @@ static void stage_op_changed(void *opaque)
     stage_stats(job->stage, &stats);
     backup_watch_staging(&job->common, &job->alarm, stats.ram_bytes + stats.scratch_bytes,
                          stats.ram_limit + stats.scratch_limit);
-    if (!stage_is_awaited(job->stage)) {
-        qemu_co_queue_restart_all(&job->sweep_wait); /* it gives way to who waits for room */
+    if (job->sweep_gave_way && !stage_is_awaited(job->stage)) {
+        qemu_co_queue_restart_all(&job->sweep_wait);
     }
     store_kick(job);
 }

@@ -40,8 +40,8 @@ static bool stop_wanted(BackupBlockJob *job)
 /* B6, and no more of them than was said.  A write that waits for room goes before all of it. */
 static bool is_full(BackupBlockJob *job)
 {
-    return job->settling || stage_is_awaited(job->stage) ||
-           job->sweep_in_flight >= job->max_workers ||
+    job->sweep_gave_way = stage_is_awaited(job->stage);
+    return job->settling || job->sweep_gave_way || job->sweep_in_flight >= job->max_workers ||
            backup_pace_is_full(&job->pace, backup_now());
 }
 
@@ -324,7 +324,6 @@ static int coroutine_fn handle_failure(BackupBlockJob *job, int ret, bool error_
 static int coroutine_fn wait_for_turn(BackupBlockJob *job, int64_t delay_ns)
 {
     Job *j = &job->common.job;
-
     int64_t pace_ns;
 
     if (delay_ns > 0) {
@@ -382,6 +381,56 @@ int coroutine_fn backup_sweep(BackupBlockJob *job)
     return ret;
 }
 
+static void last_store_timeout(void *opaque)
+{
+    BackupBlockJob *job = opaque;
+
+    qemu_co_queue_restart_all(&job->sweep_wait);
+}
+
+/* B13.  Return: 0, also when it is cancelled by force meanwhile; -ETIMEDOUT; what a store failed with. */
+static int coroutine_fn store_the_last(BackupBlockJob *job, QEMUTimer *timer)
+{
+    int64_t done = -1, deadline = 0;
+
+    store_close(job);
+    while (!store_is_closed(job) && !stop_wanted(job) && job->sweep_ret == 0) {
+        int64_t now_done = (int64_t)hbitmap_count(job->done_bitmap);
+
+        if (now_done != done) {
+            done = now_done;
+            deadline = backup_now() + BACKUP_LAST_STORE_NS;
+        } else if (backup_now() >= deadline) {
+            return -ETIMEDOUT;
+        }
+        timer_mod_ns(timer, deadline);
+        store_kick(job);
+        qemu_co_queue_wait(&job->sweep_wait, NULL);
+        pause_point(job);
+    }
+    return job->sweep_ret;
+}
+
+/* A cancel that is not forced. */
+static void coroutine_fn end_in_good_order(BackupBlockJob *job)
+{
+    QEMUTimer *timer = aio_timer_new(qemu_get_current_aio_context(), last_store_timeout, job);
+    int ret = store_the_last(job, timer);
+
+    timer_free(timer);
+    if (ret >= 0 && !stop_wanted(job)) {
+        ret = backup_flush_in_time(job);
+    }
+    if (stop_wanted(job)) {
+        return;
+    }
+    if (ret < 0) {
+        cow_break(job, ret, COW_FAULT_LAST);
+    } else {
+        job_end_cancelled(&job->common.job);
+    }
+}
+
 int coroutine_fn backup_wait_for_cancel(BackupBlockJob *job)
 {
     int ret = 0;
@@ -390,6 +439,8 @@ int coroutine_fn backup_wait_for_cancel(BackupBlockJob *job)
     while (ret == 0 && !stop_wanted(job)) {
         if (job->sweep_ret < 0) {
             ret = handle_failure(job, job->sweep_ret, job->sweep_error_is_read);
+        } else if (job_cancel_requested(&job->common.job)) {
+            end_in_good_order(job);
         } else {
             job_yield(&job->common.job);
         }

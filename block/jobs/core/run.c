@@ -241,6 +241,12 @@ bool job_cancel_requested(Job *job)
     return __atomic_load_n(&job->cancelled, __ATOMIC_SEQ_CST);
 }
 
+void coroutine_fn job_end_cancelled(Job *job)
+{
+    assert(job_cancel_requested(job));
+    __atomic_store_n(&job->force_cancel, true, __ATOMIC_SEQ_CST);
+}
+
 void coroutine_fn job_transition_to_ready(Job *job)
 {
     job_go_main(job);

@@ -40,6 +40,8 @@ typedef struct JobDriver {
     void (*complete)(Job *job, Error **errp);
     /* Main thread.  A cancel came; return whether it is forced (the result is thrown away). NULL: yes. */
     bool (*cancel)(Job *job, bool force);
+    /* Main thread.  Is a cancel how the job ends when all is well?  Then job-cancel is not forced.  NULL: no. */
+    bool (*ends_by_cancel)(const Job *job);
     /* Main thread.  The user's pause ended, by job-resume or by a cancel.  May be NULL. */
     void (*user_resume)(Job *job);
     /* Extra members for query-jobs.  May be NULL. */
@@ -139,6 +141,8 @@ void coroutine_fn job_yield(Job *job);
 void coroutine_fn job_yield_no_pause(Job *job);
 bool job_is_cancelled(Job *job);     /* forced: give up now */
 bool job_cancel_requested(Job *job); /* soft or forced */
+/* A soft cancel was taken as the order to end in good order, and that has been done: CANCELLED it is. */
+void coroutine_fn job_end_cancelled(Job *job);
 void coroutine_fn job_transition_to_ready(Job *job);
 /* Any thread. */
 /* Does somebody want the job in a pause point?  Workers of a driver start nothing new then. */

@@ -234,7 +234,7 @@ static void coroutine_fn test_a_cancel_lets_all_writes_go_at_once(void)
         } else {
             begin_with_stuck_target(&s);
         }
-        job_user_cancel(&s.job->job, false, &error_abort);
+        job_user_cancel(&s.job->job, true, &error_abort);
         join_writes(&s, SOON_NS);
         test_ram_release(modes[i] == MIRROR_SYNC_MODE_NONE ? s.source : s.target);
         expect_end(&s, SOON_NS, -ECANCELED, NULL);

@@ -457,7 +457,7 @@ static void coroutine_fn test_a_job_that_ends_is_left_by_readers_in_the_guard(vo
     waiting = block_test_co_start(s.reader, BLOCK_TEST_READ, 2 * CLUSTER - UNIT, UNIT, 0);
     block_test_co_settle();
     g_assert_false(block_test_done(waiting));
-    job_user_cancel(&s.job->job, false, &error_abort);
+    job_user_cancel(&s.job->job, true, &error_abort);
     qemu_co_sleep_ns(SCALE_MS);
     g_assert_false(job_is_completed(&s.job->job));
     test_ram_release(s.source);
