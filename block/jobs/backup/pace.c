@@ -7,16 +7,16 @@
  *
  *     level   0      1      ..   8     |  9    10    11    12    13    14    ..  the last
  *     gap     1 s    0.5 s  ..   4 ms  |  0    0     0     0     0     0         0
- *     bytes   64K    64K    ..   64K   |  64K  128K  192K  256K  512K  768K  ..  as while idle
- *             only with a target (P6)  |  all
+ *     bytes   64K    64K    ..   64K   |  64K  128K  192K  256K  512K  1M    ..  as while idle
+ *             only with a target (P6)  |  all (with one: .. 256K  512K  768K ..)
  *
  * P1  While guests are busy a level says how much may be in flight.  Up by one level, down by at least half
  *     of what is too much: a sweep that is too fast hurts guests at once, one that is too slow only itself.
- *     While no guest is busy the level does not count.  A piece is half of what may be in flight (all of
- *     it with a target), and at most half of PACE_START_BYTES (all).
- * P2  The limit is, with a target, a little less than it, for a little more than 99 of 100.  Without one: four times the p99 and
- *     three times the median that guests have without the sweep.  The p99 is for guests that must
- *     answer in time, the median for those that do one request after the other.
+ *     While no guest is busy the level does not count.  A piece is half of what may be in flight, at most
+ *     PACE_PIECE_BYTES; with a target all of it, at most PACE_START_BYTES.
+ * P2  The limit is, with a target, a little less than it, for a little more than 99 of 100.  Without one:
+ *     PACE_TAIL_FACTOR times the p99 and PACE_MEDIAN_PERCENT of the median that guests have without the sweep.
+ *     The p99 is for guests that must answer in time, the median for those that do one request after the other.
  * P3  A window holds only requests that began under its level, after what was in flight above it had ended.
  *     Else a step down would be blamed for what the step before it did, and be followed by more.
  * P4  What guests have without the sweep is seen when the sweep stands still for a while: by itself, or for
@@ -26,8 +26,10 @@
  *     slow and one that is too fast there is nothing, and to change between them would miss the target in
  *     a part of all windows.
  * P6  The slowest level is one small piece a second: the sweep always ends.
- * P8  More in flight than at the start is kept only where the sweep is the faster for it: what waits for a slow
- *     target stands in front of guests for nothing.
+ * P8  More in flight than at the start is kept only where guests lose less by it in all: what they lose in a
+ *     second, as the part of their time that goes into waiting for the sweep, over the seconds that the sweep
+ *     takes.  A sweep that is twice as fast may cost them more while it runs; what waits for a slow target stands in
+ *     front of them for nothing.
  * P7  The cost of a target compares rates of times in which the sweep was at work or held back by its pace;
  *     a user's pause or a limit of the speed is in neither.
  */
@@ -58,11 +60,18 @@ static int64_t single_most(const BackupPace *pace)
     return single_levels(pace) * floor_bytes(pace);
 }
 
+static bool doubles(const BackupPace *pace)
+{
+    return pace->config.target_ns ==
+           0; /* to be there soon; with a target small steps meet it better */
+}
+
 static int last_level(const BackupPace *pace)
 {
-    int64_t more = MAX(pace->config.idle_bytes / single_most(pace), 1) - 1;
+    int64_t times = MAX(pace->config.idle_bytes / single_most(pace), 1);
+    int more = doubles(pace) ? 63 - __builtin_clzll(times) : (int)MIN(times - 1, INT_MAX / 2);
 
-    return PACE_GAPS + single_levels(pace) - 1 + (int)MIN(more, INT_MAX / 2);
+    return PACE_GAPS + single_levels(pace) - 1 + more;
 }
 
 static int first_level(const BackupPace *pace)
@@ -83,7 +92,8 @@ static int64_t level_bytes(const BackupPace *pace, int level)
     if (n <= singles) {
         return MAX(n, 1) * floor_bytes(pace);
     }
-    return (n - singles + 1) * single_most(pace);
+    return doubles(pace) ? single_most(pace) << (n - singles)
+                         : (n - singles + 1) * single_most(pace);
 }
 
 static int64_t level_gap_ns(int level)
@@ -161,21 +171,53 @@ static void stop_avoiding(BackupPace *pace)
 }
 
 /* P8 */
-static void level_entered(BackupPace *pace, int64_t below_rate, int64_t now_ns)
+static void level_entered(BackupPace *pace, double below_cost, double below_rate, int64_t now_ns)
 {
     pace->level_start_ns = now_ns;
     pace->level_done = 0;
+    pace->level_guests = 0;
+    pace->level_guests_ns = 0;
+    pace->below_cost = below_cost;
     pace->below_rate = below_rate;
 }
 
-/* Bytes a second on this level; -1: not known yet. */
-static int64_t level_rate(const BackupPace *pace, int64_t now_ns)
+/* P8: the part of guests' time that they wait for the sweep. */
+static double guests_loss(const BackupPace *pace)
+{
+    double mean;
+
+    if (pace->base_mean_ns <= 0 || pace->level_guests == 0) {
+        return 1;
+    }
+    mean = (double)pace->level_guests_ns / (double)pace->level_guests;
+    return MAX(1 - (double)pace->base_mean_ns / mean, PACE_LOSS_LEAST);
+}
+
+/* Bytes of the sweep in a ns on this level; -1: not known yet. */
+static double level_rate(const BackupPace *pace, int64_t least_ns, int64_t now_ns)
 {
     int64_t ns = now_ns - pace->level_start_ns;
 
-    return ns < PACE_TRIAL_NS
-               ? -1
-               : (int64_t)((double)pace->level_done / (double)ns * NANOSECONDS_PER_SECOND);
+    return ns < least_ns ? -1 : (double)pace->level_done / (double)ns;
+}
+
+/* P8: what guests lose on this level by a byte of the sweep; -1: not known yet. */
+static double level_cost(const BackupPace *pace, int64_t now_ns)
+{
+    double rate = level_rate(pace, PACE_TRIAL_NS, now_ns);
+
+    return rate <= 0 ? -1 : guests_loss(pace) / rate;
+}
+
+/* P8: at the first glance the sweep must be faster, at the second guests must lose less. */
+static bool has_failed_trial(const BackupPace *pace, int64_t now_ns)
+{
+    double rate = level_rate(pace, PACE_WINDOW_NS, now_ns);
+    double cost = level_cost(pace, now_ns);
+
+    return pace->below_cost > 0 &&
+           ((rate >= 0 && rate * 100 < pace->below_rate * PACE_GAIN_PERCENT) ||
+            (cost >= 0 && cost * PACE_GAIN_PERCENT > pace->below_cost * 100));
 }
 
 static void step_down(BackupPace *pace, double strained, int64_t now_ns)
@@ -194,34 +236,34 @@ static void step_down(BackupPace *pace, double strained, int64_t now_ns)
         level--; /* below the floor of bytes each level is half of the one above it */
     } while (level > PACE_GAPS && level_bytes(pace, level) > wanted);
     pace->level = MAX(level, first_level(pace));
-    level_entered(pace, 0, now_ns);
+    level_entered(pace, 0, 0, now_ns);
 }
 
 /* P8.  True: the level is too new to know, or was left. */
 static bool is_on_trial(BackupPace *pace, int64_t now_ns)
 {
-    int64_t rate = level_rate(pace, now_ns);
-
     if (pace->level < start_level(pace)) {
         return false;
     }
-    if (rate < 0) {
-        return true;
-    }
-    if (pace->below_rate > 0 && rate < pace->below_rate / 100 * PACE_GAIN_PERCENT) {
+    if (has_failed_trial(pace, now_ns)) {
         avoid(pace, pace->level, now_ns);
         pace->level--;
         pace->avoid_ns = PACE_AVOID_MAX_NS;
         pace->avoid_until_ns = now_ns + pace->avoid_ns;
-        level_entered(pace, 0, now_ns);
+        level_entered(pace, 0, 0, now_ns);
         return true;
     }
-    pace->below_rate = 0;
+    if (level_cost(pace, now_ns) < 0) {
+        return true;
+    }
+    pace->below_cost = 0;
     return false;
 }
 
 static void step_up(BackupPace *pace, int64_t now_ns)
 {
+    double cost, rate;
+
     if (pace->level >= pace->avoid_level) {
         stop_avoiding(pace);
     }
@@ -231,8 +273,10 @@ static void step_up(BackupPace *pace, int64_t now_ns)
     if (pace->level + 1 >= pace->avoid_level && now_ns < pace->avoid_until_ns) {
         return;
     }
+    cost = level_cost(pace, now_ns);
+    rate = level_rate(pace, PACE_TRIAL_NS, now_ns);
     pace->level++;
-    level_entered(pace, MAX(level_rate(pace, now_ns), 0), now_ns);
+    level_entered(pace, cost, rate, now_ns);
 }
 
 static bool window_is_full(const BackupPace *pace, int64_t now_ns)
@@ -260,8 +304,12 @@ static void window_close(BackupPace *pace, int64_t now_ns)
     /* Without a piece it says nothing about pieces. */
     if (limit_is_known(pace) && pace->window_pieces > 0) {
         strained = strain(pace);
+        pace->strained_windows = strained > 1 ? pace->strained_windows + 1 : 0;
         if (strained > 1) {
-            step_down(pace, strained, now_ns);
+            if (pace->config.target_ns || pace->strained_windows >= PACE_PLAIN_STRAINED) {
+                step_down(pace, strained, now_ns);
+                pace->strained_windows = 0;
+            }
         } else if (!is_on_trial(pace, now_ns) && strained * 100 < room_percent(pace)) {
             step_up(pace, now_ns);
         }
@@ -275,10 +323,13 @@ static void base_update(BackupPace *pace, int64_t now_ns)
 {
     int64_t p99 = MAX(histogram_percentile(&pace->quiet, 0.99), 1);
     int64_t p50 = MAX(histogram_percentile(&pace->quiet, 0.5), 1);
+    int64_t mean = MAX(pace->quiet_ns / (int64_t)histogram_count(&pace->quiet), 1);
 
     pace->base_p99_ns = pace->base_p99_ns ? (pace->base_p99_ns + p99) / 2 : p99;
     pace->base_p50_ns = pace->base_p50_ns ? (pace->base_p50_ns + p50) / 2 : p50;
+    pace->base_mean_ns = pace->base_mean_ns ? (pace->base_mean_ns + mean) / 2 : mean;
     histogram_reset(&pace->quiet);
+    pace->quiet_ns = 0;
     pace->next_probe_ns = now_ns + PACE_PROBE_EVERY_NS;
 }
 
@@ -287,6 +338,7 @@ static void probe_end(BackupPace *pace, int64_t next_ns, int64_t now_ns)
     pace->probing = false;
     pace->next_probe_ns = next_ns;
     window_restart(pace, now_ns);
+    level_entered(pace, pace->below_cost, pace->below_rate, now_ns); /* it stood still */
 }
 
 /* Return: whether the sweep has to stand still for the probe. */
@@ -411,7 +463,7 @@ static void guest_is_here(BackupPace *pace, int64_t now_ns)
     if (!was_busy) {
         pace->probing = false;
         window_restart(pace, now_ns);
-        level_entered(pace, 0, now_ns);
+        level_entered(pace, 0, 0, now_ns);
     }
 }
 
@@ -443,6 +495,7 @@ void backup_pace_guest_done(BackupPace *pace, int64_t latency_ns, int64_t now_ns
         (pace->probing || now_ns - pace->still_since_ns >= PACE_PROBE_STEP_NS)) {
         /* Only of a long stillness: of a short one the requests that fit in it would be the short ones. */
         histogram_add(&pace->quiet, latency_ns);
+        pace->quiet_ns += MAX(latency_ns, 0);
         if (!pace->probing && histogram_count(&pace->quiet) >= PACE_QUIET_SAMPLES) {
             base_update(pace, now_ns);
         }
@@ -451,6 +504,8 @@ void backup_pace_guest_done(BackupPace *pace, int64_t latency_ns, int64_t now_ns
         return;
     }
     histogram_add(&pace->window, latency_ns);
+    pace->level_guests++;
+    pace->level_guests_ns += MAX(latency_ns, 0);
     pace->window_over += latency_ns > limit_p99_ns(pace);
     if (window_is_full(pace, now_ns)) {
         window_close(pace, now_ns);
@@ -509,9 +564,11 @@ int64_t backup_pace_piece_bytes(const BackupPace *pace, int64_t now_ns)
     if (!backup_pace_guest_is_busy(pace, now_ns)) {
         return most;
     }
-    bytes = MIN(level_bytes(pace, pace->level), single_most(pace));
+    bytes = level_bytes(pace, pace->level);
     /* P1: two at once, one being read while the other is written; one where each is weighed (P2). */
-    return MIN(most, QEMU_ALIGN_UP(pace->config.target_ns ? bytes : bytes / 2, floor_bytes(pace)));
+    bytes =
+        pace->config.target_ns ? MIN(bytes, single_most(pace)) : MIN(bytes / 2, PACE_PIECE_BYTES);
+    return MIN(most, QEMU_ALIGN_UP(bytes, floor_bytes(pace)));
 }
 
 bool backup_pace_is_full(BackupPace *pace, int64_t now_ns)

@@ -20,19 +20,22 @@
 /* With a latency target also a guest that asks for something only now and then has a right to it. */
 #define PACE_BUSY_TARGET_NS NANOSECONDS_PER_SECOND
 
-/* In flight at first, while guests are busy: a good value on disks it was tried on.  Half of it in a piece (P1). */
+/* In flight at first, while guests are busy: a good value on disks it was tried on. */
 #define PACE_START_BYTES (256 * KiB)
+/* P1.  The longest piece beside guests: longer ones are hardly faster, and each stands in front of somebody. */
+#define PACE_PIECE_BYTES (512 * KiB)
 
 /*
- * P2.  Without a target: a guest that waits for each request keeps at least a third of its speed.  A sweep
- * that is slower than that is not kinder: it takes so much longer that the guest gets no more done in all
- * (measured: a limit of 1.5 times the median costs a backup half again its time, and the guest a tenth of
- * its requests).
+ * P2.  Without a target: what no guest should be made to bear, whatever the sweep gains by it.  Below that P8
+ * decides.  A sweep that is slow is not kinder: it takes so much longer that the guest gets less done in all
+ * (measured with a guest that waits for each request, over the same five seconds: 256 KiB in flight, a backup of
+ * 3.4 s and 0.56 of the requests made without it; 1 MiB in flight, 2.05 s and 0.67).
  */
-#define PACE_TAIL_FACTOR        4
-#define PACE_MEDIAN_PERCENT     300
-/* And the sweep goes faster than its start only where guests hardly see it. */
-#define PACE_PLAIN_ROOM_PERCENT 40
+#define PACE_TAIL_FACTOR        8
+#define PACE_MEDIAN_PERCENT     600
+#define PACE_PLAIN_ROOM_PERCENT 80
+/* Windows in a row over the limit: disks stall now and then all by themselves. */
+#define PACE_PLAIN_STRAINED     2
 /*
  * P2.  With one: slow down before it is reached, not after.  Where a few requests meet a piece and most do
  * not, how many is chance: half of the one in a hundred is left for that.
@@ -67,9 +70,11 @@
 #define PACE_AVOID_NS     NANOSECONDS_PER_SECOND
 #define PACE_AVOID_MAX_NS (16 * NANOSECONDS_PER_SECOND)
 
-/* P8.  So long a level is tried, and so much faster than the one below it must be. */
+/* P8.  So long a level is tried, and so much better than the one below it must be. */
 #define PACE_TRIAL_NS     (300 * SCALE_MS)
-#define PACE_GAIN_PERCENT 110
+#define PACE_GAIN_PERCENT 105
+/* What is less cannot be told from chance; and a sweep that costs nothing is the better the faster it is. */
+#define PACE_LOSS_LEAST   0.05
 
 /* P6.  Pauses between single pieces, each half of the one before; the longest leaves the job some progress. */
 #define PACE_GAPS       9
@@ -104,16 +109,21 @@ typedef struct BackupPace {
     bool settling;         /* P3: more is in flight than the level allows */
     Histogram window;      /* P3: guests' requests under this level */
     int64_t window_start_ns;
-    unsigned window_over;   /* requests in it over the limit */
-    unsigned window_pieces; /* of the sweep that ended in it */
+    unsigned window_over;      /* requests in it over the limit */
+    unsigned window_pieces;    /* of the sweep that ended in it */
+    unsigned strained_windows; /* in a row, until now */
 
     Histogram quiet;                  /* P4: guests' requests without the sweep */
+    int64_t quiet_ns;                 /* of all of them */
+    int64_t base_mean_ns;             /* as the next two */
     int64_t still_since_ns;           /* nothing of the sweep is in flight; -1: something is */
     int64_t base_p99_ns, base_p50_ns; /* P4; 0: not known yet */
     bool probing;
     int64_t probe_start_ns, next_probe_ns;
 
-    int64_t level_start_ns, level_done, below_rate; /* P8 */
+    int64_t level_start_ns, level_done; /* P8 */
+    int64_t level_guests, level_guests_ns;
+    double below_cost, below_rate;
 
     int avoid_level; /* P5 */
     int64_t avoid_until_ns, avoid_ns;
