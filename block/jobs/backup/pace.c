@@ -26,10 +26,10 @@
  *     slow and one that is too fast there is nothing, and to change between them would miss the target in
  *     a part of all windows.
  * P6  The slowest level is one small piece a second: the sweep always ends.
- * P8  More in flight than at the start is kept only where guests lose less by it in all: what they lose in a
- *     second, as the part of their time that goes into waiting for the sweep, over the seconds that the sweep
- *     takes.  A sweep that is twice as fast may cost them more while it runs; what waits for a slow target stands in
- *     front of them for nothing.
+ * P8  More in flight than at the start is kept only where the sweep is the faster for it, and guests do not lose
+ *     more by it in all: what they lose in a second, as the part of their time that goes into waiting for the
+ *     sweep, over the bytes of the sweep in that second.  A sweep that is twice as fast may cost them twice as much
+ *     while it runs; what waits for a slow target stands in front of them for nothing.
  * P7  The cost of a target compares rates of times in which the sweep was at work or held back by its pace;
  *     a user's pause or a limit of the speed is in neither.
  */
@@ -190,7 +190,7 @@ static double guests_loss(const BackupPace *pace)
         return 1;
     }
     mean = (double)pace->level_guests_ns / (double)pace->level_guests;
-    return MAX(1 - (double)pace->base_mean_ns / mean, PACE_LOSS_LEAST);
+    return MAX(1 - (double)pace->base_mean_ns / mean, 0);
 }
 
 /* Bytes of the sweep in a ns on this level; -1: not known yet. */
@@ -201,23 +201,22 @@ static double level_rate(const BackupPace *pace, int64_t least_ns, int64_t now_n
     return ns < least_ns ? -1 : (double)pace->level_done / (double)ns;
 }
 
-/* P8: what guests lose on this level by a byte of the sweep; -1: not known yet. */
-static double level_cost(const BackupPace *pace, int64_t now_ns)
+/* P8: what guests lose on this level by a byte of the sweep, @more or less; -1: not known yet. */
+static double level_cost(const BackupPace *pace, double more, int64_t now_ns)
 {
     double rate = level_rate(pace, PACE_TRIAL_NS, now_ns);
 
-    return rate <= 0 ? -1 : guests_loss(pace) / rate;
+    return rate <= 0 ? -1 : MAX(guests_loss(pace) + more, 0) / rate;
 }
 
-/* P8: at the first glance the sweep must be faster, at the second guests must lose less. */
+/* P8: after a window the sweep must be faster, after the trial guests must not lose more. */
 static bool has_failed_trial(const BackupPace *pace, int64_t now_ns)
 {
     double rate = level_rate(pace, PACE_WINDOW_NS, now_ns);
-    double cost = level_cost(pace, now_ns);
 
-    return pace->below_cost > 0 &&
+    return pace->below_rate > 0 &&
            ((rate >= 0 && rate * 100 < pace->below_rate * PACE_GAIN_PERCENT) ||
-            (cost >= 0 && cost * PACE_GAIN_PERCENT > pace->below_cost * 100));
+            level_cost(pace, -PACE_LOSS_CHANCE, now_ns) > pace->below_cost);
 }
 
 static void step_down(BackupPace *pace, double strained, int64_t now_ns)
@@ -253,10 +252,10 @@ static bool is_on_trial(BackupPace *pace, int64_t now_ns)
         level_entered(pace, 0, 0, now_ns);
         return true;
     }
-    if (level_cost(pace, now_ns) < 0) {
+    if (level_rate(pace, PACE_TRIAL_NS, now_ns) < 0) {
         return true;
     }
-    pace->below_cost = 0;
+    pace->below_rate = 0;
     return false;
 }
 
@@ -273,7 +272,7 @@ static void step_up(BackupPace *pace, int64_t now_ns)
     if (pace->level + 1 >= pace->avoid_level && now_ns < pace->avoid_until_ns) {
         return;
     }
-    cost = level_cost(pace, now_ns);
+    cost = level_cost(pace, 0, now_ns);
     rate = level_rate(pace, PACE_TRIAL_NS, now_ns);
     pace->level++;
     level_entered(pace, cost, rate, now_ns);

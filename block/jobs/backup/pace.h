@@ -70,11 +70,11 @@
 #define PACE_AVOID_NS     NANOSECONDS_PER_SECOND
 #define PACE_AVOID_MAX_NS (16 * NANOSECONDS_PER_SECOND)
 
-/* P8.  So long a level is tried, and so much better than the one below it must be. */
+/* P8.  So long a level is tried, and so much faster than the one below it must be. */
 #define PACE_TRIAL_NS     (300 * SCALE_MS)
-#define PACE_GAIN_PERCENT 105
-/* What is less cannot be told from chance; and a sweep that costs nothing is the better the faster it is. */
-#define PACE_LOSS_LEAST   0.05
+#define PACE_GAIN_PERCENT 108
+/* And so much more of guests' time lost may be chance: of some dozen requests the mean is not known better. */
+#define PACE_LOSS_CHANCE  0.1
 
 /* P6.  Pauses between single pieces, each half of the one before; the longest leaves the job some progress. */
 #define PACE_GAPS       9

@@ -211,6 +211,24 @@ static void test_slow_target(void)
     model_free(m);
 }
 
+/* P2: a disk that stands still for some milliseconds once in a while does so without the sweep, too. */
+static void test_stalls(void)
+{
+    Model *m = model_new(100 * SCALE_US, 0, 20000 * MiB, 0);
+
+    model_run(m, 5);
+    model_forget(m);
+    for (int i = 0; i < 10; i++) {
+        m->base_ns = 4 * SCALE_MS;
+        model_run(m, 0.02);
+        m->base_ns = 100 * SCALE_US;
+        model_run(m, 1);
+    }
+    model_show(m, "stalls");
+    g_assert_cmpint(m->depth_min, >=, 1 * MiB);
+    model_free(m);
+}
+
 static void test_idle(void)
 {
     Model *m = model_new(100 * SCALE_US, 0, 200 * MiB, 0);
@@ -442,6 +460,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/backup/pace/without guests the sweep has all of the disk", test_idle);
+    g_test_add_func("/backup/pace/a disk that stalls by itself does not slow the sweep",
+                    test_stalls);
     g_test_add_func("/backup/pace/a slow target has little queued in front of it",
                     test_slow_target);
     g_test_add_func("/backup/pace/on a fast disk nothing is held back", test_fast_disk);
