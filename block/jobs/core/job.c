@@ -79,6 +79,7 @@ static const unsigned verbs[JOB_VERB__MAX] = {
     [JOB_VERB_COMPLETE] = S(READY) | S(STANDBY),
     [JOB_VERB_FINALIZE] = S(PENDING),
     [JOB_VERB_DISMISS] = S(CONCLUDED),
+    [JOB_VERB_CHANGE] = BEFORE_THE_END,
 };
 
 const char *job_name(const Job *job)

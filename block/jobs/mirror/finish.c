@@ -130,12 +130,15 @@ static int coroutine_fn copy_beside_guests(MirrorBlockJob *s)
     return failure(s) < 0 ? failure(s) : somebody_waits(s) ? -EAGAIN : 0;
 }
 
-/* Job's home, guests are stopped.  Return: -EAGAIN when it takes too long; 0: equal, and flushed. */
+/*
+ * Job's home, guests are stopped.  Return: -EAGAIN when it takes too long; 0: equal, and flushed.  Otherwise
+ * something may be in flight still: guests do not wait for it.
+ */
 static int coroutine_fn copy_the_rest(MirrorBlockJob *s)
 {
     bool flushed = false;
 
-    s->deadline_ns = mirror_now() + MIRROR_SETTLE_NS;
+    s->deadline_ns = mirror_now() + s->settle_ns;
     trace_mirror_settle(s, mirror_dirty_count(&s->dirty));
     while (failure(s) == 0 && mirror_now() < s->deadline_ns) {
         bool dirty = mirror_dirty_count(&s->dirty) > 0;
@@ -154,9 +157,6 @@ static int coroutine_fn copy_the_rest(MirrorBlockJob *s)
     s->deadline_ns = 0;
     mirror_update_progress(s);
     if (failure(s) < 0) {
-        while (in_flight(s) > 0) {
-            qemu_co_queue_wait(&s->wait, NULL);
-        }
         return failure(s);
     }
     return in_flight(s) > 0 || mirror_dirty_count(&s->dirty) > 0 || !flushed ? -EAGAIN : 0;
@@ -228,10 +228,9 @@ static int coroutine_fn finish(MirrorBlockJob *s, Error **errp)
         ret = pivot(s, errp);
         s->pivoting = ret == 0;
     }
-    if (ret == 0) {
-        mirror_tap_end(s);
-    }
-    return ret;
+    /* Also when it was refused: the job fails, and may not write to the target any more. */
+    mirror_tap_end(s);
+    return ret == -EAGAIN ? -EBUSY : ret; /* not tried again */
 }
 
 /* Main thread.  One try.  Return: -EAGAIN: once more. */
@@ -255,7 +254,22 @@ static int coroutine_fn try_to_finish(MirrorBlockJob *s, Error **errp)
         ret = finish(s, errp);
     }
     bdrv_co_drained_end_list(both, 2);
+    if (ret == -EAGAIN) {
+        s->settle_ns = MIN(2 * s->settle_ns, MIRROR_SETTLE_MAX_NS);
+    }
     return ret;
+}
+
+/* Main thread.  What was begun while guests were stopped, and not waited for. */
+static void coroutine_fn wait_for_idle(MirrorBlockJob *s)
+{
+    if (in_flight(s) > 0) { /* until then nobody moves us */
+        go_home(s);
+        while (in_flight(s) > 0) {
+            qemu_co_queue_wait(&s->wait, NULL);
+        }
+        go_main();
+    }
 }
 
 int coroutine_fn mirror_prepare(Job *j)
@@ -265,9 +279,16 @@ int coroutine_fn mirror_prepare(Job *j)
     int ret;
 
     s->phase = MIRROR_SETTLING;
+    s->settle_ns = MIRROR_SETTLE_NS;
     do {
         ret = try_to_finish(s, &err);
     } while (ret == -EAGAIN && !job_is_cancelled(j));
+    if (ret < 0) {
+        wait_for_idle(s);
+    }
+    if (ret < 0 && job_is_cancelled(j)) {
+        ret = -ECANCELED; /* whatever it was doing */
+    }
     if (ret < 0 && s->ret < 0 && !job_is_cancelled(j)) {
         block_job_error_action(&s->common, BLOCKDEV_ON_ERROR_REPORT, s->error_is_read, -s->ret);
     }

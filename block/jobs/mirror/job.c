@@ -195,6 +195,9 @@ void mirror_change_copy_mode(BlockJob *job, MirrorCopyMode mode, Error **errp)
         error_setg(errp, "Job '%s' is not a mirror", job->job.id);
         return;
     }
+    if (job_apply_verb(&job->job, JOB_VERB_CHANGE, errp) < 0) {
+        return;
+    }
     __atomic_store_n(&mirror_job_of(job)->copy_mode, mode, __ATOMIC_SEQ_CST);
     kick(mirror_job_of(job));
 }

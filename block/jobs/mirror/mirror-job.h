@@ -44,9 +44,13 @@
 #define MIRROR_ROUND_NS (10 * SCALE_MS)
 
 /* M6: guests may be stopped for the switch-over when what is dirty takes less than this. */
-#define MIRROR_LEVEL_NS  (20 * SCALE_MS)
-/* M6: and are let go, to try again, when it takes longer than this after all. */
-#define MIRROR_SETTLE_NS (300 * SCALE_MS)
+#define MIRROR_LEVEL_NS      (20 * SCALE_MS)
+/*
+ * M6: and are let go, to try again, when it takes longer than this after all; the next time twice as long, for a
+ * target that needs longer always, up to what a guest's disk may well be silent for.
+ */
+#define MIRROR_SETTLE_NS     (300 * SCALE_MS)
+#define MIRROR_SETTLE_MAX_NS (INT64_C(10000) * SCALE_MS)
 
 /* TH2: a guest's write that goes through waits for the target no longer than this. */
 #define MIRROR_THROUGH_NS (50 * SCALE_MS)
@@ -81,6 +85,7 @@ typedef struct MirrorBlockJob {
     bool pivot;          /* complete was asked for */
     bool pivoting;       /* too late for a cancel */
     CoQueue quiet_queue; /* prepare(), while somebody has quiesced our nodes */
+    int64_t settle_ns;   /* M6: of the next try */
 
     /* Atomic. */
     int copy_mode;      /* MirrorCopyMode */
