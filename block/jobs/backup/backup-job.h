@@ -125,6 +125,7 @@ typedef struct BackupBlockJob {
         store_blocked; /* one could not read the source: none is sent until the policy has spoken */
     bool store_all;    /* nobody else will: what is staged is stored at once */
     HBitmap *last;     /* B13: the clusters that are stored still, and no others; NULL: any */
+    HBitmap *lost;     /* B13, with last: those that were written since then, and not captured */
     bool sweep_rests;  /* paused, or asleep to keep its speed */
 
     /* Written in the job's AioContext, read anywhere. */

@@ -47,7 +47,7 @@
  * B13 A backup with sync=none ends when it is cancelled, in good order unless that is forced: what was written
  *     before has its old data in the target.  Only what is staged then is stored, and only for its clusters are
  *     writes still captured, so that it comes to an end; a target that stands still is not waited for, and then
- *     the job fails: its target is not what it seems.
+ *     the job fails: its target is not what it seems.  Who reads meanwhile what was not captured gets an error.
  *
  * store.c has what comes behind the guest's back, sweep.c the planner, job.c the life of the job,
  * bitmap.c what an incremental backup keeps; the stage (rules G) is in block/copy.
@@ -294,18 +294,24 @@ void cow_drained_changed(BlockJob *job)
     }
 }
 
+static void coroutine_fn wait_for_readers_of(BackupBlockJob *job, int64_t start, int64_t end)
+{
+    CowRequest *reader;
+
+    while ((reader = cow_find_reader(job, start, end))) {
+        qemu_co_queue_wait(&reader->wait_queue, NULL);
+    }
+}
+
 /* B2, B8 */
 static void coroutine_fn capture(BackupBlockJob *job, int64_t offset, int64_t bytes)
 {
     int64_t start = offset / job->cluster_size;
     int64_t end = DIV_ROUND_UP(offset + bytes, job->cluster_size);
-    CowRequest *reader;
     int ret;
 
     do {
-        while ((reader = cow_find_reader(job, start, end))) {
-            qemu_co_queue_wait(&reader->wait_queue, NULL);
-        }
+        wait_for_readers_of(job, start, end);
         ret = stage_co_capture(job->stage, offset, bytes);
         if (ret < 0) {
             cow_break(job, ret, ret == -ETIMEDOUT ? COW_FAULT_ROOM : COW_FAULT_READ);
@@ -313,7 +319,22 @@ static void coroutine_fn capture(BackupBlockJob *job, int64_t offset, int64_t by
     } while (cow_find_reader(job, start, end));
 }
 
-/* B13: the same, of only those clusters that are still to be stored. */
+/* B13: is of any of them nothing old left? */
+static bool is_lost(const BackupBlockJob *job, int64_t start, int64_t end)
+{
+    for (; job->last && start < end; start++) {
+        start = hbitmap_next_dirty(job->lost, start, end - start);
+        if (start < 0) {
+            break;
+        }
+        if (!hbitmap_get(job->done_bitmap, start)) { /* else it was on its way */
+            return true;
+        }
+    }
+    return false;
+}
+
+/* B13: the same, of only those clusters that are still to be stored; the others are lost to new readers. */
 static void coroutine_fn capture_last(BackupBlockJob *job, int64_t offset, int64_t bytes)
 {
     int64_t end = offset + bytes;
@@ -324,6 +345,9 @@ static void coroutine_fn capture_last(BackupBlockJob *job, int64_t offset, int64
 
         if (store_wants(job, cluster, cluster + 1)) {
             capture(job, offset, next - offset);
+        } else {
+            wait_for_readers_of(job, cluster, cluster + 1); /* B8 */
+            hbitmap_set(job->lost, cluster, 1);
         }
         offset = next;
     }
@@ -389,7 +413,9 @@ static BdrvReadToken *coroutine_fn guarded_read_begin(BdrvReadGuard *guard, int6
     ret = wait_until_stored(job, start, end, true);
     read = g_new(GuardedRead, 1);
     read->token.end = guarded_read_end;
-    read->token.error = cow_is_over(job) ? -EIO : ret; /* H2: what is lost is not made up */
+    read->token.error = cow_is_over(job) || is_lost(job, start, end)
+                            ? -EIO
+                            : ret; /* H2: what is lost is not made up */
     cow_request_begin(&read->req, &job->guarded_reads, start, end);
     qemu_co_rwlock_unlock(&job->flush_rwlock);
     return &read->token;
@@ -431,15 +457,6 @@ void cow_add_notifier(BackupBlockJob *job)
     }
 }
 
-static void coroutine_fn wait_for_readers(BackupBlockJob *job)
-{
-    CowRequest *reader;
-
-    while ((reader = cow_find_reader(job, 0, INT64_MAX))) {
-        qemu_co_queue_wait(&reader->wait_queue, NULL);
-    }
-}
-
 /* B10 */
 void coroutine_fn cow_end(BackupBlockJob *job)
 {
@@ -451,13 +468,13 @@ void coroutine_fn cow_end(BackupBlockJob *job)
     if (job->sync_mode == MIRROR_SYNC_MODE_NONE) {
         bdrv_set_read_guard(job->target->bs, NULL);
     }
-    wait_for_readers(job);
+    wait_for_readers_of(job, 0, INT64_MAX);
     notifier_with_return_remove(&job->before_write);
     bdrv_remove_latency_observer(&job->latency);
     job->notifier_added = false;
     qemu_co_rwlock_wrlock(&job->flush_rwlock);
     qemu_co_rwlock_unlock(&job->flush_rwlock);
-    wait_for_readers(job); /* guarded ones that waited for a store until now */
+    wait_for_readers_of(job, 0, INT64_MAX); /* guarded ones that waited for a store until now */
     while (job->n_storers > 0 || job->sweep_in_flight > 0) {
         qemu_co_queue_wait(&job->sweep_wait, NULL);
     }

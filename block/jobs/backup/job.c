@@ -170,6 +170,7 @@ static void backup_free(Job *j)
     }
     if (job->last) {
         hbitmap_free(job->last);
+        hbitmap_free(job->lost);
     }
 }
 

@@ -430,6 +430,7 @@ void store_close(BackupBlockJob *job)
 
     assert(!job->last);
     job->last = hbitmap_alloc(end, 0);
+    job->lost = hbitmap_alloc(end, 0);
     for (int64_t c = 0; (c = stage_next_cluster(job->stage, c, end)) >= 0; c++) {
         hbitmap_set(job->last, c, 1);
     }

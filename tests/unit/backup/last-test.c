@@ -3,6 +3,7 @@
 #include <errno.h>
 #include "aio/timer.h"
 #include "coro/sleep.h"
+#include "tests/lib/test-cow.h"
 #include "tests/unit/backup/story.h"
 #include "util/osdep.h"
 
@@ -157,6 +158,52 @@ static void coroutine_fn test_a_target_that_fails_makes_the_job_fail(void)
     tear_down(&s);
 }
 
+static int coroutine_fn read_target(BdrvChild *reader, int64_t cluster, uint8_t *buf)
+{
+    return bdrv_co_pread(reader, cluster * CLUSTER, CLUSTER, buf, 0);
+}
+
+/* H2, B8: who reads the target meanwhile gets the instant, or an error, and nothing in between. */
+static void coroutine_fn test_a_reader_of_the_target_gets_old_data_or_an_error_while_it_ends(void)
+{
+    g_autofree uint8_t *buf = g_malloc(CLUSTER);
+    BlockTestRequest *read, *write;
+    BdrvChild *reader;
+    BlockJob *job;
+    Scene s;
+
+    set_up(&s);
+    bdrv_co_unref(s.target);
+    s.args.target = s.target = test_cow_new("cow", DISK_BYTES, CLUSTER, s.source);
+    reader = block_test_user(s.target, BLK_PERM_CONSISTENT_READ);
+    job = story_co_start_backup(&s.args);
+    test_ram_hold(s.source, TEST_RAM_READ, 32 * KiB, 4096); /* the store, not the capture */
+    block_test_co_fill(s.user, 0, 512, 'a');
+    test_ram_co_wait_held(s.source, 1);
+    job_user_cancel(&job->job, false, &error_abort);
+    block_test_co_settle();
+    g_assert_false(job_is_completed(&job->job));
+    block_test_co_fill(s.user, 10 * CLUSTER, 4096, 'd');
+    g_assert_cmpint(read_target(reader, 10, buf), ==, -EIO);
+    g_assert_cmpint(read_target(reader, 11, buf), ==, 0);
+    g_assert_cmpmem(buf, CLUSTER, s.old + 11 * CLUSTER, CLUSTER);
+    /* One that is in the middle of it. */
+    test_ram_hold(s.source, TEST_RAM_READ, 12 * CLUSTER, CLUSTER);
+    read = block_test_co_start(reader, BLOCK_TEST_READ, 12 * CLUSTER, CLUSTER, 0);
+    test_ram_co_wait_held(s.source, 2);
+    write = block_test_co_start(s.user, BLOCK_TEST_WRITE, 12 * CLUSTER, 4096, 'e');
+    block_test_co_settle();
+    g_assert_false(block_test_done(write));
+    test_ram_release(s.source);
+    g_assert_cmpint(block_test_co_join(read), ==, 0);
+    g_assert_cmpint(block_test_co_join(write), ==, 0);
+    g_assert_cmpint(story_co_wait(job), ==, -ECANCELED);
+    g_assert_cmpint(read_target(reader, 0, buf), ==, 0);
+    g_assert_cmpmem(buf, CLUSTER, s.old, CLUSTER);
+    block_test_co_user_free(reader);
+    tear_down(&s);
+}
+
 /* Writers go on all the time; what was acknowledged when the cancel came is there, whole and old. */
 static void coroutine_fn last_story(uint32_t seed)
 {
@@ -226,6 +273,8 @@ static void add_tests(void)
                    test_a_target_that_stands_still_makes_the_job_fail);
     block_test_add("/backup/last/a target that fails makes the job fail",
                    test_a_target_that_fails_makes_the_job_fail);
+    block_test_add("/backup/last/a reader of the target gets old data or an error while it ends",
+                   test_a_reader_of_the_target_gets_old_data_or_an_error_while_it_ends);
     block_test_add("/backup/last/writers go on while it ends", test_writers_go_on_while_it_ends);
 }
 
