@@ -64,7 +64,7 @@ NbdTimes nbd_times = {
     /* NBD_IN_FLIGHT_BYTES over 1 Mbit/s. */
     .hurry_max = 130 * NANOSECONDS_PER_SECOND,
     /* What is under way is a round trip or two; and who has cancelled does not wait longer gladly. */
-    .cancel = 1 * NANOSECONDS_PER_SECOND,
+    .cancel = 500 * SCALE_MS,
     /* A server that is restarted is found at once; one that is away costs a packet now and then. */
     .backoff_min = 100 * SCALE_MS,
     .backoff_max = 10 * NANOSECONDS_PER_SECOND,

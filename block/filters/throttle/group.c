@@ -16,6 +16,7 @@
  * T3  A request is woken at most once between two looks at the clock (`woken`), whoever wants to:
  *     timer, drain, new limits, or the leader before it.
  * T4  A request that is let go without waiting is charged all the same; those after it pay.
+ * T5  A request that nobody wants any more leaves without being let through, and is not charged.
  *
  * Everything below is under group->lock, which is never held across a yield.
  */
@@ -32,7 +33,8 @@ typedef struct ThrottleRequest ThrottleRequest;
 struct ThrottleRequest {
     Coroutine *co;
     ThrottleGroupMember *member;
-    bool woken; /* T3 */
+    bool woken;     /* T3 */
+    bool cancelled; /* T5 */
     QSIMPLEQ_ENTRY(ThrottleRequest) next;
 };
 
@@ -111,7 +113,7 @@ static void coroutine_fn sleep_unlocked(ThrottleGroup *g, ThrottleRequest *req, 
 
 static void coroutine_fn wait_for_turn(ThrottleGroup *g, ThrottleRequest *req, bool is_write)
 {
-    while (req->member->released == 0) {
+    while (req->member->released == 0 && !req->cancelled) {
         int64_t ns = -1;
 
         name_leader(g, is_write);
@@ -126,7 +128,7 @@ static void coroutine_fn wait_for_turn(ThrottleGroup *g, ThrottleRequest *req, b
     }
 }
 
-void coroutine_fn throttle_group_co_limit(ThrottleGroupMember *m, int64_t bytes, bool is_write)
+int coroutine_fn throttle_group_co_limit(ThrottleGroupMember *m, int64_t bytes, bool is_write)
 {
     ThrottleGroup *g = m->group;
     /* woken: awake it is, so name_leader() must not wake it a second time. */
@@ -144,10 +146,13 @@ void coroutine_fn throttle_group_co_limit(ThrottleGroupMember *m, int64_t bytes,
             QTAILQ_REMOVE(&g->members, m, next); /* T2 */
             QTAILQ_INSERT_TAIL(&g->members, m, next);
         }
-        throttle_charge(&g->throttle, is_write, bytes); /* T4 */
+        if (!req.cancelled) {
+            throttle_charge(&g->throttle, is_write, bytes); /* T4 */
+        }
         name_leader(g, is_write);
     }
     g_mutex_unlock(&g->lock);
+    return req.cancelled ? -ECANCELED : 0;
 }
 
 static void wake_all(ThrottleGroupMember *m)
@@ -159,6 +164,20 @@ static void wake_all(ThrottleGroupMember *m)
             wake(req);
         }
     }
+}
+
+void throttle_group_member_cancel(ThrottleGroupMember *m)
+{
+    ThrottleRequest *req;
+
+    g_mutex_lock(&m->group->lock);
+    for (int dir = 0; dir < 2; dir++) {
+        QSIMPLEQ_FOREACH (req, &m->queue[dir], next) {
+            req->cancelled = true; /* T5 */
+        }
+    }
+    wake_all(m);
+    g_mutex_unlock(&m->group->lock);
 }
 
 void throttle_group_member_release_begin(ThrottleGroupMember *m)

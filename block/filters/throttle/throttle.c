@@ -3,7 +3,8 @@
  * "throttle": a filter whose requests wait for the limits of its group.
  *
  * Reads wait as reads; writes, write-zeroes and discards as writes; flushes do not wait.  While the
- * node is drained nothing waits: who drains wants the requests in flight to end, not to be on time.
+ * node is drained nothing waits: who drains wants the requests in flight to end, not to be on time.  Requests that
+ * nobody wants any more (a cancelled job's) end where they wait.
  */
 #include <errno.h>
 #include "block/filters/filters.h"
@@ -101,14 +102,21 @@ static void throttle_drain_end(BlockDriverState *bs)
     }
 }
 
+static void throttle_cancel_in_flight(BlockDriverState *bs)
+{
+    ThrottleState *s = bs->opaque;
+
+    throttle_group_member_cancel(s->member);
+}
+
 static int coroutine_fn throttle_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                            QEMUIOVector *qiov, size_t qiov_offset,
                                            BdrvRequestFlags flags)
 {
     ThrottleState *s = bs->opaque;
+    int ret = throttle_group_co_limit(s->member, bytes, false);
 
-    throttle_group_co_limit(s->member, bytes, false);
-    return bdrv_co_preadv_part(bs->file, offset, bytes, qiov, qiov_offset, flags);
+    return ret < 0 ? ret : bdrv_co_preadv_part(bs->file, offset, bytes, qiov, qiov_offset, flags);
 }
 
 static int coroutine_fn throttle_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -116,26 +124,26 @@ static int coroutine_fn throttle_co_pwritev(BlockDriverState *bs, int64_t offset
                                             BdrvRequestFlags flags)
 {
     ThrottleState *s = bs->opaque;
+    int ret = throttle_group_co_limit(s->member, bytes, true);
 
-    throttle_group_co_limit(s->member, bytes, true);
-    return bdrv_co_pwritev_part(bs->file, offset, bytes, qiov, qiov_offset, flags);
+    return ret < 0 ? ret : bdrv_co_pwritev_part(bs->file, offset, bytes, qiov, qiov_offset, flags);
 }
 
 static int coroutine_fn throttle_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset,
                                                   int64_t bytes, BdrvRequestFlags flags)
 {
     ThrottleState *s = bs->opaque;
+    int ret = throttle_group_co_limit(s->member, bytes, true);
 
-    throttle_group_co_limit(s->member, bytes, true);
-    return bdrv_co_pwrite_zeroes(bs->file, offset, bytes, flags);
+    return ret < 0 ? ret : bdrv_co_pwrite_zeroes(bs->file, offset, bytes, flags);
 }
 
 static int coroutine_fn throttle_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
     ThrottleState *s = bs->opaque;
+    int ret = throttle_group_co_limit(s->member, bytes, true);
 
-    throttle_group_co_limit(s->member, bytes, true);
-    return bdrv_co_pdiscard(bs->file, offset, bytes);
+    return ret < 0 ? ret : bdrv_co_pdiscard(bs->file, offset, bytes);
 }
 
 static int coroutine_fn throttle_co_block_status(BlockDriverState *bs, bool want_zero,
@@ -169,6 +177,7 @@ static const BlockDriverLife throttle_life = {
     .reopen_abort = throttle_reopen_abort,
     .drain_begin = throttle_drain_begin,
     .drain_end = throttle_drain_end,
+    .cancel_in_flight = throttle_cancel_in_flight,
 };
 
 static const BlockDriverData throttle_data = {

@@ -28,9 +28,9 @@
  *     flushed.  Dirty is asked after the quiesce because guests may write until then.  It begins when what is
  *     dirty takes so little time that guests can be stopped for it, and gives up, to try again, when it takes longer.
  * M7  Memory is the buffers, whatever happens: who finds none waits.
- * M8  A cancel that is forced gives up what is in flight in the target, and from then on nothing is begun there.
- *     Who began something while the cancel came, in another thread, is met by giving up a second time, after
- *     that thread has seen it.
+ * M8  After a cancel that is forced nothing is begun in the target.  What is in flight there ends by itself within
+ *     cancel-timeout, or is given up then, or as soon as a second forced cancel comes.  Who began something while
+ *     the cancel came, in another thread, is met by giving up a second time, after that thread has seen it.
  *
  * dirty.c has what is dirty, op.c operations, loop.c the planner, rate.c what helps it to come to an end, tap.c
  * guests' writes, finish.c the switch-over; this file the life of the job.
@@ -44,9 +44,26 @@
 #include <inttypes.h>
 #include "block/jobs/mirror/mirror-job.h"
 #include "util/osdep.h"
+#include "trace-mirror.h"
 
-/* M8: whoever passed mirror_gives_up() before has made its request by now. */
-static void give_up_bh(void *opaque)
+/* The planner, or prepare(), or a guest's write that waits, looks again. */
+static void kick_bh(void *opaque)
+{
+    MirrorBlockJob *s = opaque;
+
+    mirror_wake(s);
+    job_unref(&s->common.job);
+}
+
+/* Main thread. */
+static void kick(MirrorBlockJob *s)
+{
+    job_ref(&s->common.job);
+    aio_bh_schedule_oneshot(s->common.job.aio_context, kick_bh, s);
+    qemu_co_queue_restart_all(&s->quiet_queue);
+}
+
+static void give_up_again(void *opaque)
 {
     MirrorBlockJob *s = opaque;
 
@@ -56,25 +73,44 @@ static void give_up_bh(void *opaque)
     job_unref(&s->common.job);
 }
 
-/* The planner, or prepare(), or a guest's write that waits, looks again. */
-static void kick_bh(void *opaque)
+/* Whoever passed mirror_gives_up() before has made its request by now. */
+static void all_seen_bh(void *opaque)
+{
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), give_up_again, opaque);
+}
+
+/* Main thread.  M8 */
+static void give_up(void *opaque)
 {
     MirrorBlockJob *s = opaque;
 
-    mirror_wake(s);
-    if (mirror_gives_up(s)) {
-        aio_bh_schedule_oneshot(qemu_get_aio_context(), give_up_bh, s);
-    } else {
-        job_unref(&s->common.job);
+    trace_mirror_give_up(s, __atomic_load_n(&s->in_flight, __ATOMIC_SEQ_CST));
+    bdrv_cancel_in_flight(s->target->bs);
+    job_ref(&s->common.job);
+    aio_bh_schedule_oneshot(s->common.job.aio_context, all_seen_bh, s);
+}
+
+static void end_cancel_timer(MirrorBlockJob *s)
+{
+    if (s->cancel_timer) {
+        timer_free(s->cancel_timer);
+        s->cancel_timer = NULL;
     }
 }
 
-/* Main thread. */
-static void kick(MirrorBlockJob *s)
+/* A forced cancel: the first lets the target come to an end by itself, the second does not. */
+static void begin_giving_up(MirrorBlockJob *s)
 {
-    job_ref(&s->common.job);
-    aio_bh_schedule_oneshot(s->common.job.aio_context, kick_bh, s);
-    qemu_co_queue_restart_all(&s->quiet_queue);
+    bool again = __atomic_exchange_n(&s->giving_up, true, __ATOMIC_SEQ_CST);
+
+    if (again || s->cancel_timeout_ns == 0) {
+        end_cancel_timer(s);
+        give_up(s);
+    } else {
+        s->cancel_timer = aio_timer_new(qemu_get_aio_context(), give_up, s);
+        timer_mod_ns(s->cancel_timer, mirror_now() + s->cancel_timeout_ns);
+    }
+    kick(s);
 }
 
 static void ask_for_end(MirrorBlockJob *s)
@@ -109,9 +145,7 @@ static bool mirror_cancel(Job *j, bool force)
         return false;
     }
     if (s->target) {
-        __atomic_store_n(&s->giving_up, true, __ATOMIC_SEQ_CST); /* M8 */
-        bdrv_cancel_in_flight(s->target->bs);
-        kick(s);
+        begin_giving_up(s);
     }
     return true;
 }
@@ -133,6 +167,7 @@ static void coroutine_fn mirror_clean(Job *j)
         bdrv_co_unref(s->target_backing);
         s->target_backing = NULL;
     }
+    end_cancel_timer(s);
     block_job_co_remove_all_bdrv(&s->common);
     s->source = NULL;
     s->target = NULL;
@@ -315,6 +350,7 @@ static int fill_in(MirrorBlockJob *s, const MirrorJobArgs *args, int64_t cluster
     s->unmap = args->unmap;
     s->on_source_error = args->on_source_error;
     s->on_target_error = args->on_target_error;
+    s->cancel_timeout_ns = args->cancel_timeout_s * NANOSECONDS_PER_SECOND;
     s->replaces = g_strdup(args->replaces);
     s->base = args->sync == MIRROR_SYNC_MODE_TOP ? bdrv_backing_chain_next(args->source) : NULL;
     if (size_buffers(s, args, errp) < 0) {

@@ -80,12 +80,14 @@ typedef struct MirrorBlockJob {
     int64_t granularity;
     int64_t cow_cluster; /* 0: no rounding */
     unsigned max_chunks;
+    int64_t cancel_timeout_ns; /* M8 */
 
     /* Main thread. */
-    bool pivot;          /* complete was asked for */
-    bool pivoting;       /* too late for a cancel */
-    CoQueue quiet_queue; /* prepare(), while somebody has quiesced our nodes */
-    int64_t settle_ns;   /* M6: of the next try */
+    bool pivot;              /* complete was asked for */
+    bool pivoting;           /* too late for a cancel */
+    CoQueue quiet_queue;     /* prepare(), while somebody has quiesced our nodes */
+    int64_t settle_ns;       /* M6: of the next try */
+    QEMUTimer *cancel_timer; /* from a forced cancel on; NULL: none */
 
     /* Atomic. */
     int copy_mode;      /* MirrorCopyMode */
@@ -94,7 +96,7 @@ typedef struct MirrorBlockJob {
     int active_running; /* guests' writes that are writing to the target */
     int in_flight;      /* operations */
     bool ready;
-    bool giving_up; /* M8: nothing is asked of the target any more */
+    bool giving_up; /* M8: nothing is begun in the target any more */
 
     /* Job's AioContext. */
     MirrorPhase phase;

@@ -50,12 +50,15 @@ const char *throttle_group_member_id(const ThrottleGroupMember *m);
  *
  * Context: coroutine; yields.  Members of one group may live in different AioContexts.  Members take
  * turns; a member's own requests go in order.
+ * Return: 0, or -ECANCELED by throttle_group_member_cancel(): not charged.
  */
-void coroutine_fn throttle_group_co_limit(ThrottleGroupMember *m, int64_t bytes, bool is_write);
+int coroutine_fn throttle_group_co_limit(ThrottleGroupMember *m, int64_t bytes, bool is_write);
 
 /* Between these the member's requests do not wait, those that wait go at once.  Nests.  Any thread. */
 void throttle_group_member_release_begin(ThrottleGroupMember *m);
 void throttle_group_member_release_end(ThrottleGroupMember *m);
+/* The member's requests that wait now end where they are.  Any thread. */
+void throttle_group_member_cancel(ThrottleGroupMember *m);
 /* Requests waiting, of both kinds; any thread. */
 unsigned throttle_group_member_waiting(ThrottleGroupMember *m);
 

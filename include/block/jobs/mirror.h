@@ -10,6 +10,12 @@
 #define MIRROR_GRANULARITY_MIN 512
 #define MIRROR_GRANULARITY_MAX (64 * 1024 * 1024)
 
+/*
+ * How long a forced cancel lets the target come to an end by itself: a server that is only busy answers in that
+ * time and keeps its connections; one that is gone does not keep the user for longer.
+ */
+#define MIRROR_CANCEL_TIMEOUT_DEFAULT_S 5
+
 typedef struct MirrorJobArgs {
     const char *job_id;                /* NULL: the device's name */
     BlockDriverState *source, *target; /* borrowed; the job takes references */
@@ -25,7 +31,9 @@ typedef struct MirrorJobArgs {
     int64_t granularity; /* 0: the default */
     int64_t buf_size;    /* 0: the default */
     BlockdevOnError on_source_error, on_target_error;
-    int flags; /* JobCreateFlags */
+    uint32_t
+        cancel_timeout_s; /* 0: a forced cancel gives up at once what is in flight in the target */
+    int flags;            /* JobCreateFlags */
 } MirrorJobArgs;
 
 /*

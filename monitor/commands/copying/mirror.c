@@ -186,6 +186,8 @@ static int coroutine_fn mirror_prepare(TxnAction *action, Error **errp)
             arg->has_on_source_error ? arg->on_source_error : BLOCKDEV_ON_ERROR_REPORT,
         .on_target_error =
             arg->has_on_target_error ? arg->on_target_error : BLOCKDEV_ON_ERROR_REPORT,
+        .cancel_timeout_s =
+            arg->has_cancel_timeout ? arg->cancel_timeout : MIRROR_CANCEL_TIMEOUT_DEFAULT_S,
         .flags = (arg->has_auto_finalize && !arg->auto_finalize ? JOB_MANUAL_FINALIZE : 0) |
                  (arg->has_auto_dismiss && !arg->auto_dismiss ? JOB_MANUAL_DISMISS : 0),
     };

@@ -194,6 +194,35 @@ static void coroutine_fn a_drain_lets_everything_go_at_once(void)
     ungroup();
 }
 
+/* T5 */
+static void coroutine_fn what_nobody_wants_ends_and_is_not_charged(void)
+{
+    BlockTestRequest *req[MANY], *other;
+    double start = now();
+    Disk d, e;
+
+    group((ThrottleLimits){.has_iops_total = true, .iops_total = 1});
+    d = disk("d");
+    e = disk("e");
+    for (int i = 0; i < MANY; i++) {
+        req[i] = block_test_co_start(d.user, i % 2 ? BLOCK_TEST_WRITE : BLOCK_TEST_READ, 0, 512, 1);
+    }
+    other = block_test_co_start(e.user, BLOCK_TEST_WRITE, 0, 512, 1);
+    bdrv_cancel_in_flight(d.bs);
+    for (int i = 0; i < MANY; i++) {
+        int ret = block_test_co_join(req[i]);
+
+        g_assert_cmpint(ret, ==, i == 0 ? 0 : -ECANCELED); /* the first was through */
+    }
+    ASSERT_ABOUT(now() - start, 0);
+    g_assert_cmpint(block_test_co_join(other), ==, 0);
+    g_assert_cmpfloat(now() - start, <=, 1.05);
+    g_assert_cmpfloat(seconds_for(&d, BLOCK_TEST_WRITE, 2, 512), <=, 2.05);
+    undisk(&d);
+    undisk(&e);
+    ungroup();
+}
+
 static void coroutine_fn new_limits_hold_for_those_who_wait(void)
 {
     BlockTestRequest *req[3];
@@ -299,6 +328,7 @@ static void add(void)
     ADD("a large request counts as several", a_large_request_counts_as_several);
     ADD("members take turns", members_take_turns);
     ADD("a drain lets everything go at once", a_drain_lets_everything_go_at_once);
+    ADD("what nobody wants ends and is not charged", what_nobody_wants_ends_and_is_not_charged);
     ADD("new limits hold for those who wait", new_limits_hold_for_those_who_wait);
     ADD("limits without sense are refused", limits_without_sense_are_refused);
     ADD("a group in use stays", a_group_in_use_stays);
