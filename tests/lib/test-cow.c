@@ -2,6 +2,7 @@
 /* See test-cow.h. */
 #include <errno.h>
 #include "block/io/io.h"
+#include "coro/sleep.h"
 #include "tests/lib/test-cow.h"
 #include "util/osdep.h"
 
@@ -10,6 +11,8 @@ typedef enum ClusterState { CLUSTER_UNALLOCATED, CLUSTER_ZERO, CLUSTER_DATA } Cl
 typedef struct CowState {
     /* Fixed. */
     int64_t size, cluster_size, n_clusters;
+    /* Set while quiesced. */
+    int64_t delay_ns;
     /* Home AioContext.  map and data change under lock. */
     CoMutex lock; /* one allocation at a time: two writes may meet in a cluster */
     uint8_t *map; /* ClusterState */
@@ -25,6 +28,13 @@ static void set_cluster(CowState *s, int64_t i, ClusterState state)
         s->data[i] = NULL;
     }
     s->map[i] = state;
+}
+
+static void coroutine_fn delay(const CowState *s)
+{
+    if (s->delay_ns > 0) {
+        qemu_co_sleep_ns(s->delay_ns);
+    }
 }
 
 /* What the backing file has; zeros behind its end and without one. */
@@ -71,6 +81,7 @@ static int coroutine_fn cow_co_preadv(BlockDriverState *bs, int64_t offset, int6
     int64_t n;
     int ret = 0;
 
+    delay(s);
     for (int64_t pos = 0; pos < bytes && ret >= 0; pos += n) {
         n = MIN(bytes - pos, s->cluster_size - (offset + pos) % s->cluster_size);
         ret = read_part(bs, offset + pos, n, qiov, qiov_offset + pos);
@@ -134,6 +145,7 @@ static int coroutine_fn cow_co_pwritev(BlockDriverState *bs, int64_t offset, int
     if (bytes > s->size - offset) {
         return -ENOSPC;
     }
+    delay(s);
     for (int64_t pos = 0; pos < bytes && ret >= 0; pos += n) {
         n = MIN(bytes - pos, s->cluster_size - (offset + pos) % s->cluster_size);
         ret = write_part(bs, offset + pos, n, qiov, qiov_offset + pos);
@@ -151,6 +163,7 @@ static int coroutine_fn cow_co_pwrite_zeroes(BlockDriverState *bs, int64_t offse
     if (bytes > s->size - offset) {
         return -ENOSPC;
     }
+    delay(s);
     for (int64_t pos = 0; pos < bytes && ret >= 0; pos += n) {
         n = MIN(bytes - pos, s->cluster_size - (offset + pos) % s->cluster_size);
         if (n == s->cluster_size) {
@@ -171,6 +184,7 @@ static int coroutine_fn cow_co_pdiscard(BlockDriverState *bs, int64_t offset, in
     int64_t first = DIV_ROUND_UP(offset, s->cluster_size);
     int64_t end = (offset + bytes) / s->cluster_size;
 
+    delay(s);
     qemu_co_mutex_lock(&s->lock);
     for (int64_t i = first; i < end; i++) {
         set_cluster(s, i, bs->backing ? CLUSTER_ZERO : CLUSTER_UNALLOCATED);
@@ -280,6 +294,11 @@ BlockDriverState *test_cow_new(const char *node_name, int64_t size, int64_t clus
     }
     bdrv_refresh_limits(bs);
     return bs;
+}
+
+void test_cow_set_delay(BlockDriverState *bs, int64_t ns)
+{
+    ((CowState *)bs->opaque)->delay_ns = ns;
 }
 
 bool test_cow_is_allocated(BlockDriverState *bs, int64_t offset)

@@ -19,6 +19,8 @@
  */
 BlockDriverState *test_cow_new(const char *node_name, int64_t size, int64_t cluster_size,
                                BlockDriverState *backing);
+/* Every operation but block status takes @ns of the (virtual) clock longer. */
+void test_cow_set_delay(BlockDriverState *bs, int64_t ns);
 /* Is the cluster that holds @offset allocated here (as data or zeros)? */
 bool test_cow_is_allocated(BlockDriverState *bs, int64_t offset);
 int64_t test_cow_allocated_clusters(BlockDriverState *bs);

@@ -13,6 +13,9 @@ typedef struct RamState {
     int64_t capacity;
     unsigned delay_ops;
     int64_t delay_ns;
+    bool late_errors;
+    TestRamWatch *watch;
+    void *watch_opaque;
 
     /* Home AioContext. */
     GHashTable *blocks;  /* int64_t * block number -> TEST_RAM_BLOCK bytes; owns both */
@@ -172,6 +175,9 @@ static bool coroutine_fn wait_while_held(RamState *s, unsigned op, int64_t offse
 static int coroutine_fn begin(RamState *s, unsigned op, int64_t offset, int64_t bytes)
 {
     s->in_flight++;
+    if (s->watch) {
+        s->watch(s->watch_opaque, op, offset, bytes, true);
+    }
     s->counts.in_flight_max = MAX(s->counts.in_flight_max, s->in_flight);
     if (!wait_while_held(s, op, offset, bytes)) {
         return -ECANCELED;
@@ -192,9 +198,12 @@ static int coroutine_fn begin(RamState *s, unsigned op, int64_t offset, int64_t 
     return 0;
 }
 
-static int end(RamState *s, int ret)
+static int end(RamState *s, unsigned op, int64_t offset, int64_t bytes, int ret)
 {
     s->in_flight--;
+    if (s->watch) {
+        s->watch(s->watch_opaque, op, offset, bytes, false);
+    }
     return ret;
 }
 
@@ -220,7 +229,7 @@ static int coroutine_fn ram_co_preadv(BlockDriverState *bs, int64_t offset, int6
             }
         }
     }
-    return end(s, ret);
+    return end(s, TEST_RAM_READ, offset, bytes, ret);
 }
 
 static int coroutine_fn ram_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -231,7 +240,7 @@ static int coroutine_fn ram_co_pwritev(BlockDriverState *bs, int64_t offset, int
     int ret = begin(s, TEST_RAM_WRITE, offset, bytes);
 
     g_assert_true(QEMU_IS_ALIGNED(offset | bytes, s->align));
-    if (ret == 0) {
+    if (ret == 0 || s->late_errors) {
         s->counts.writes++;
         s->counts.bytes_written += bytes;
         s->size = MAX(s->size, offset + bytes);
@@ -240,7 +249,7 @@ static int coroutine_fn ram_co_pwritev(BlockDriverState *bs, int64_t offset, int
             qemu_iovec_to_buf(qiov, qiov_offset + pos, get_block(s, number) + in_block, n);
         }
     }
-    return end(s, ret);
+    return end(s, TEST_RAM_WRITE, offset, bytes, ret);
 }
 
 static int coroutine_fn ram_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
@@ -257,7 +266,7 @@ static int coroutine_fn ram_co_pwrite_zeroes(BlockDriverState *bs, int64_t offse
         s->size = MAX(s->size, offset + bytes);
         make_zero(s, offset, bytes, flags & BDRV_REQ_MAY_UNMAP);
     }
-    return end(s, ret);
+    return end(s, TEST_RAM_ZERO, offset, bytes, ret);
 }
 
 static int coroutine_fn ram_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
@@ -269,7 +278,7 @@ static int coroutine_fn ram_co_pdiscard(BlockDriverState *bs, int64_t offset, in
         s->counts.discards++;
         make_zero(s, offset, bytes, true);
     }
-    return end(s, ret);
+    return end(s, TEST_RAM_DISCARD, offset, bytes, ret);
 }
 
 static int coroutine_fn ram_co_flush(BlockDriverState *bs)
@@ -278,7 +287,7 @@ static int coroutine_fn ram_co_flush(BlockDriverState *bs)
     int ret = begin(s, TEST_RAM_FLUSH, 0, 0);
 
     s->counts.flushes += ret == 0;
-    return end(s, ret);
+    return end(s, TEST_RAM_FLUSH, 0, 0, ret);
 }
 
 static int coroutine_fn ram_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
@@ -292,7 +301,7 @@ static int coroutine_fn ram_co_block_status(BlockDriverState *bs, bool want_zero
     int64_t until = number + 1, limit = DIV_ROUND_UP(offset + bytes, TEST_RAM_BLOCK);
 
     if (ret < 0) {
-        return end(s, ret);
+        return end(s, TEST_RAM_STATUS, offset, bytes, ret);
     }
     s->counts.statuses++;
     if (!data) {
@@ -304,7 +313,8 @@ static int coroutine_fn ram_co_block_status(BlockDriverState *bs, bool want_zero
     *pnum = MIN(bytes, until * TEST_RAM_BLOCK - offset);
     *map = offset;
     *file = bs;
-    return end(s, BDRV_BLOCK_OFFSET_VALID | (data ? BDRV_BLOCK_DATA : BDRV_BLOCK_ZERO));
+    return end(s, TEST_RAM_STATUS, offset, bytes,
+               BDRV_BLOCK_OFFSET_VALID | (data ? BDRV_BLOCK_DATA : BDRV_BLOCK_ZERO));
 }
 
 static int64_t coroutine_fn ram_co_getlength(BlockDriverState *bs)
@@ -468,6 +478,19 @@ void test_ram_set_error(BlockDriverState *bs, unsigned ops, int64_t offset, int6
     s->fault.bytes = bytes;
     s->fault.error = error;
     s->fault.count = count;
+}
+
+void test_ram_set_late_errors(BlockDriverState *bs, bool on)
+{
+    ((RamState *)bs->opaque)->late_errors = on;
+}
+
+void test_ram_set_watch(BlockDriverState *bs, TestRamWatch *watch, void *opaque)
+{
+    RamState *s = bs->opaque;
+
+    s->watch = watch;
+    s->watch_opaque = opaque;
 }
 
 void test_ram_hold(BlockDriverState *bs, unsigned ops, int64_t offset, int64_t bytes)

@@ -60,6 +60,11 @@ void test_ram_set_delay(BlockDriverState *bs, unsigned ops, int64_t ns);
  */
 void test_ram_set_error(BlockDriverState *bs, unsigned ops, int64_t offset, int64_t bytes,
                         int error, int count);
+/* Writes that are to fail fail after they have changed the disk, as one whose reply is lost. */
+void test_ram_set_late_errors(BlockDriverState *bs, bool on);
+/* Is told of each operation when it begins and when it has ended; NULL: nobody. */
+typedef void TestRamWatch(void *opaque, unsigned op, int64_t offset, int64_t bytes, bool begins);
+void test_ram_set_watch(BlockDriverState *bs, TestRamWatch *watch, void *opaque);
 /*
  * Operations of @ops that touch @offset/@bytes wait before they do anything, until test_ram_release().
  * Replaces the hold before, without releasing.

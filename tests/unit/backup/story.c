@@ -75,10 +75,16 @@ static void coroutine_fn writer_entry(void *opaque)
         }
         g_array_append_val(w->log, op);
         __atomic_add_fetch(&w->sent, 1, __ATOMIC_SEQ_CST);
-        g_assert_cmpint(send(w, &op, w->log->len - 1), ==, 0);
+        while (send(w, &op, w->log->len - 1) < 0) {
+            g_assert_true(w->may_fail);
+            do {
+                qemu_co_sleep_ns(10000);
+            } while (w->users[op.disk] && block_test_user_drained(w->users[op.disk]) > 0);
+        }
         __atomic_add_fetch(&w->acked, 1, __ATOMIC_SEQ_CST);
-        qemu_co_sleep_ns(g_rand_int_range(w->rand, 0, 3) ? 0
-                                                         : g_rand_int_range(w->rand, 0, 200000));
+        qemu_co_sleep_ns(
+            __atomic_load_n(&w->rest_ns, __ATOMIC_RELAXED) +
+            (g_rand_int_range(w->rand, 0, 3) ? 0 : g_rand_int_range(w->rand, 0, 200000)));
     }
     __atomic_store_n(&w->running, false, __ATOMIC_SEQ_CST);
 }
@@ -185,6 +191,13 @@ static bool is_state(const StoryState *state, const uint8_t *copy, int64_t bytes
 
 guint story_writer_check_bytes(StoryWriter *w, uint8_t **copies)
 {
+    uint8_t *parts[2] = {copies[0] + w->start, w->n_disks > 1 ? copies[1] + w->start : NULL};
+
+    return story_writer_check_parts(w, parts);
+}
+
+guint story_writer_check_parts(StoryWriter *w, uint8_t **parts)
+{
     int64_t bytes = w->end - w->start;
     StoryState state[2] = {{NULL}};
     guint k;
@@ -198,7 +211,7 @@ guint story_writer_check_bytes(StoryWriter *w, uint8_t **copies)
     for (k = w->lo; k <= w->hi; k++) {
         found = true;
         for (unsigned i = 0; i < w->n_disks; i++) {
-            found = found && is_state(&state[i], copies[i] + w->start, bytes);
+            found = found && is_state(&state[i], parts[i], bytes);
         }
         if (found) {
             break;

@@ -33,6 +33,8 @@ typedef struct StoryWriter {
     bool stop, running;  /* atomic */
     uint8_t *initial[2]; /* [start, end) of each disk when the writer began */
     bool with_zeroes, with_discards, sector_sized;
+    int64_t rest_ns; /* atomic: at least so long between two writes */
+    bool may_fail;   /* a write that fails is sent again until it does not */
 } StoryWriter;
 
 /* Begins to write; @disks are for the story's time.  Values that are not 0 come from @seed. */
@@ -50,6 +52,8 @@ void coroutine_fn story_writer_co_stop(StoryWriter *w);
 guint story_writer_check(StoryWriter *w, BlockDriverState **copies);
 /* The same with the copies' contents, from the start of the disk. */
 guint story_writer_check_bytes(StoryWriter *w, uint8_t **copies);
+/* The same with [start, end) of each copy only. */
+guint story_writer_check_parts(StoryWriter *w, uint8_t **parts);
 /* What @bs shows, read through its chain as old contents; g_free() it. */
 uint8_t *coroutine_fn story_co_read_all(BlockDriverState *bs);
 void story_writer_free(StoryWriter *w);

@@ -1,24 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* See scene.h. */
+#include "block/jobs/mirror/mirror-job.h"
 #include "tests/unit/mirror/scene.h"
 
 #define RW (BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE)
 
-/* M3 */
+/* M3: the job does nothing else now to the chunks that the range touches. */
+static void expect_alone(Scene *s, int64_t offset, int64_t bytes)
+{
+    int64_t start = QEMU_ALIGN_DOWN(offset, s->chunk);
+    int64_t end = QEMU_ALIGN_UP(offset + bytes, s->chunk);
+    BdrvTapWrite *write;
+
+    QLIST_FOREACH (write, &s->at_target, list) {
+        g_assert_false(start < write->offset + write->bytes && write->offset < end);
+    }
+    for (guint i = 0; s->at_source && i < s->at_source->len; i++) {
+        const SceneRead *read = &g_array_index(s->at_source, SceneRead, i);
+
+        g_assert_false(start < read->offset + read->bytes && read->offset < end);
+    }
+}
+
 static void coroutine_fn watch_before(BdrvWriteTap *tap, BdrvTapWrite *w)
 {
     Scene *s = container_of(tap, Scene, watch);
-    int64_t start = QEMU_ALIGN_DOWN(w->offset, s->chunk);
-    int64_t end = QEMU_ALIGN_UP(w->offset + w->bytes, s->chunk);
-    BdrvTapWrite *other;
 
     if (s->user->bs == s->target) { /* guests' own, after the switch-over */
         w->tap = NULL;
         return;
     }
-    QLIST_FOREACH (other, &s->at_target, list) {
-        g_assert_false(start < other->offset + other->bytes && other->offset < end);
-    }
+    expect_alone(s, w->offset, w->bytes);
     QLIST_INSERT_HEAD(&s->at_target, w, list);
     s->target_writes++;
     s->target_writes_max = MAX(s->target_writes_max, s->target_writes);
@@ -49,6 +61,43 @@ void scene_unwatch_target(Scene *s)
             QLIST_REMOVE(w, list);
             w->tap = NULL;
         }
+    }
+}
+
+static void watch_read(void *opaque, unsigned op, int64_t offset, int64_t bytes, bool begins)
+{
+    Scene *s = opaque;
+    SceneRead read = {offset, bytes};
+
+    if (op != TEST_RAM_READ) {
+        return;
+    }
+    if (begins) {
+        expect_alone(s, offset, bytes);
+        g_array_append_val(s->at_source, read);
+        return;
+    }
+    for (guint i = 0; i < s->at_source->len; i++) {
+        if (g_array_index(s->at_source, SceneRead, i).offset == offset) {
+            g_array_remove_index_fast(s->at_source, i);
+            return;
+        }
+    }
+    g_assert_not_reached();
+}
+
+void scene_watch_source(Scene *s)
+{
+    s->at_source = g_array_new(FALSE, FALSE, sizeof(SceneRead));
+    test_ram_set_watch(s->source, watch_read, s);
+}
+
+void scene_unwatch_source(Scene *s)
+{
+    if (s->at_source) {
+        test_ram_set_watch(s->source, NULL, NULL);
+        g_array_free(s->at_source, TRUE);
+        s->at_source = NULL;
     }
 }
 
@@ -147,6 +196,18 @@ void scene_complete(Scene *s)
     job_user_complete(&s->job->job, &error_abort);
 }
 
+/* Nothing is left of the operations: each chunk is back, and none is in flight. */
+static void expect_nothing_left(BlockJob *job)
+{
+    MirrorBlockJob *s = mirror_job_of(job);
+
+    g_assert_cmpint(__atomic_load_n(&s->in_flight, __ATOMIC_SEQ_CST), ==, 0);
+    g_assert_cmpint(__atomic_load_n(&s->active_running, __ATOMIC_SEQ_CST), ==, 0);
+    g_assert_cmpuint(copy_pool_in_use(s->buf), ==, 0);
+    g_assert_true(hbitmap_empty(s->in_flight_bitmap));
+    g_assert_cmpint(s->bytes_in_flight, ==, 0);
+}
+
 int coroutine_fn scene_wait_end(Scene *s)
 {
     int64_t deadline = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + LONG_NS;
@@ -158,6 +219,7 @@ int coroutine_fn scene_wait_end(Scene *s)
         qemu_co_sleep_ns(10000);
     }
     ret = job->ret;
+    expect_nothing_left(s->job);
     job_unref(job);
     s->job = NULL;
     return ret;

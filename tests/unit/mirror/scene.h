@@ -14,6 +14,10 @@
 /* On the virtual clock: more than anything here takes. */
 #define LONG_NS       (INT64_C(1000000) * SCALE_MS)
 
+typedef struct SceneRead {
+    int64_t offset, bytes;
+} SceneRead;
+
 typedef struct Scene {
     BlockDriverState *source, *target;
     BdrvChild *user; /* of the source; of the target after a pivot */
@@ -28,6 +32,7 @@ typedef struct Scene {
     int64_t chunk;
     QLIST_HEAD(, BdrvTapWrite) at_target;
     unsigned target_writes, target_writes_max;
+    GArray *at_source; /* SceneRead; NULL: not watched */
 } Scene;
 
 /* Disks of @len bytes, the source with a pattern, the target with another. */
@@ -37,6 +42,9 @@ void coroutine_fn scene_use(Scene *s, BlockDriverState *source, BlockDriverState
 /* Aborts when two writes touch one chunk of the target at once. */
 void scene_watch_target(Scene *s, int64_t chunk);
 void scene_unwatch_target(Scene *s);
+/* The same of reads of the source, a ram disk from which nobody else reads, and between them and writes. */
+void scene_watch_source(Scene *s);
+void scene_unwatch_source(Scene *s);
 /* Writers on parts of the disk of their own, through scene->user's kind of edges. */
 void coroutine_fn scene_start_writers(Scene *s, unsigned n, uint32_t seed);
 void coroutine_fn scene_stop_writers(Scene *s);
