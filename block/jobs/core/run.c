@@ -101,29 +101,36 @@ static void set_busy(Job *job, bool busy)
     __atomic_store_n(&job->busy, busy, __ATOMIC_SEQ_CST);
 }
 
-/* JC3 */
+/* Main context. */
+static void coroutine_fn wait_in_pause(Job *job)
+{
+    bool ready = job->status == JOB_STATUS_READY;
+
+    job_set_status(job, ready ? JOB_STATUS_STANDBY : JOB_STATUS_PAUSED);
+    set_busy(job, false);
+    job->paused = true;
+    bdrv_drain_kick();
+    while (job_should_pause(job)) {
+        qemu_co_queue_wait(&job->pause_queue, NULL);
+    }
+    job->paused = false;
+    set_busy(job, true);
+    job_set_status(job, ready ? JOB_STATUS_READY : JOB_STATUS_RUNNING);
+}
+
+/*
+ * JC3.  Asked again at home: the kick of a pause that was wanted while the coroutine was on its way there has
+ * found nobody asleep.
+ */
 void coroutine_fn job_pause_point(Job *job)
 {
-    bool ready;
-
-    if (!job_should_pause(job)) {
-        return;
-    }
-    job_go_main(job);
-    if (job_should_pause(job)) {
-        ready = job->status == JOB_STATUS_READY;
-        job_set_status(job, ready ? JOB_STATUS_STANDBY : JOB_STATUS_PAUSED);
-        set_busy(job, false);
-        job->paused = true;
-        bdrv_drain_kick();
-        while (job_should_pause(job)) {
-            qemu_co_queue_wait(&job->pause_queue, NULL);
+    while (job_should_pause(job)) {
+        job_go_main(job);
+        if (job_should_pause(job)) {
+            wait_in_pause(job);
         }
-        job->paused = false;
-        set_busy(job, true);
-        job_set_status(job, ready ? JOB_STATUS_READY : JOB_STATUS_RUNNING);
+        job_go_home(job);
     }
-    job_go_home(job);
 }
 
 /* JC9: in the home, where the coroutine is either asleep or not running at all. */
