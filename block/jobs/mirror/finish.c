@@ -17,6 +17,8 @@
  * E1  Whoever quiesces one of our nodes meanwhile waits until we drive nothing: engine_active is raised before
  *     we look whether they are quiet, as in D2, and lowered when nothing is in flight.
  * E2  From "pivoting" on a cancel comes too late: the users of the source are about to be elsewhere.
+ * E3  In our own quiesce we drive only when nobody else holds one: he may have got there before us, and count
+ *     on it that nothing moves.
  */
 #include <errno.h>
 #include "block/jobs/mirror/mirror-job.h"
@@ -233,6 +235,39 @@ static int coroutine_fn finish(MirrorBlockJob *s, Error **errp)
     return ret == -EAGAIN ? -EBUSY : ret; /* not tried again */
 }
 
+/* E3.  An edge keeps its parent quiesced while its child is. */
+static bool others_quiesce(const MirrorBlockJob *s, const BlockDriverState *bs)
+{
+    int holders = __atomic_load_n(&bs->quiesce_counter, __ATOMIC_SEQ_CST);
+    BdrvChild *c;
+
+    QLIST_FOREACH (c, &bs->children, next) {
+        if (others_quiesce(s, c->bs)) {
+            return true;
+        }
+        holders -= c->quiesced_parent;
+    }
+    return holders > (bs == s->source->bs) + (bs == s->target->bs);
+}
+
+/* Main thread, both quiesced by us. */
+static int coroutine_fn settle(MirrorBlockJob *s, Error **errp)
+{
+    int ret;
+
+    if (others_quiesce(s, s->source->bs) || others_quiesce(s, s->target->bs)) {
+        return -EAGAIN; /* E3 */
+    }
+    set_active(s, true); /* E1 */
+    go_home(s);
+    ret = copy_the_rest(s);
+    end_driving(s);
+    if (ret == -EAGAIN) {
+        s->settle_ns = MIN(2 * s->settle_ns, MIRROR_SETTLE_MAX_NS);
+    }
+    return ret == 0 ? finish(s, errp) : ret;
+}
+
 /* Main thread.  One try.  Return: -EAGAIN: once more. */
 static int coroutine_fn try_to_finish(MirrorBlockJob *s, Error **errp)
 {
@@ -246,17 +281,8 @@ static int coroutine_fn try_to_finish(MirrorBlockJob *s, Error **errp)
         return ret;
     }
     bdrv_co_drained_begin_list(both, 2);
-    set_active(s, true); /* we hold the quiesce ourselves */
-    go_home(s);
-    ret = copy_the_rest(s);
-    end_driving(s);
-    if (ret == 0) {
-        ret = finish(s, errp);
-    }
+    ret = settle(s, errp);
     bdrv_co_drained_end_list(both, 2);
-    if (ret == -EAGAIN) {
-        s->settle_ns = MIN(2 * s->settle_ns, MIRROR_SETTLE_MAX_NS);
-    }
     return ret;
 }
 
