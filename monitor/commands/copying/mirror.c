@@ -122,13 +122,13 @@ static int coroutine_fn drive_mirror_open_target(MirrorAction *a, const DriveMir
 
     if (create) {
         target.format = target.format ? target.format : new_target_format(a->source);
+        a->target_backing = backing;
+        if (backing) {
+            bdrv_ref(backing); /* the chain may change while the target is made */
+        }
         r = new_target_co_create(&target, errp);
         if (r < 0) {
             return r;
-        }
-        a->target_backing = backing;
-        if (backing) {
-            bdrv_ref(backing);
         }
     }
     /* What is made gets its backing file at the end, what exists has the one that it names. */
