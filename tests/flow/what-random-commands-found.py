@@ -115,5 +115,64 @@ def _(t):
     h.shutdown()
 
 
+def contexts(d, name):
+    """What a client of the export is told by each bitmap: {name: [length, flags, ...]}."""
+    said = {}
+    h = nbd.NBD()
+    h.add_meta_context('qemu:dirty-bitmap:b')
+    h.connect_uri(d.uri(name))
+    h.block_status(h.get_size(), 0, lambda context, _at, extents, _error: said.update(
+        {context: list(extents)}) or 0)
+    h.shutdown()
+    return said
+
+
+@test('the node of a bitmap that is exported is in use as long as the export is there')
+def _(t):
+    d = t.daemon()
+    d.file('a', t.image('a.img', MIB))
+    d.file('other', t.image('other.img', MIB))
+    d.qmp('block-dirty-bitmap-add', node='other', name='b')
+    d.export('a', 'a', bitmaps=[{'node': 'other', 'name': 'b'}])
+    assert 'in use' in d.qmp.error('blockdev-del', {'node-name': 'other'}).desc
+    assert contexts(d, 'a') == {'qemu:dirty-bitmap:b': [MIB, 0]}
+    d.qmp('block-export-del', id='export-a')
+    d.qmp.event('BLOCK_EXPORT_DELETED')
+    d.qmp('blockdev-del', {'node-name': 'other'})
+
+
+@test('a mirror is completed under an export with a bitmap, which stays')
+def _(t):
+    d = t.daemon()
+    for name in ('src', 'dst'):
+        d.file(name, t.image(name + '.img', MIB))
+    d.qmp('block-dirty-bitmap-add', node='src', name='b')
+    d.export('src', 'a', bitmaps=['b'])
+    d.qmp('blockdev-mirror', {'job-id': 'j', 'device': 'src', 'target': 'dst', 'sync': 'full'})
+    d.qmp.event('BLOCK_JOB_READY')
+    d.qmp('block-job-complete', device='j')
+    d.qmp.job_gone('j')
+    assert 'in use' in d.qmp.error('blockdev-del', {'node-name': 'src'}).desc
+    assert contexts(d, 'a') == {'qemu:dirty-bitmap:b': [MIB, 0]}
+    d.qmp('block-export-del', id='export-a')
+    d.qmp.event('BLOCK_EXPORT_DELETED')
+    d.qmp('blockdev-del', {'node-name': 'src'})
+
+
+@test('a mirror is cancelled, and again while it closes the target that it made')
+def _(t):
+    d = t.daemon('--object', 'iothread,id=io0')
+    d.file('src', t.image('src.img', MIB))
+    d.export('src', 'a', iothread='io0')
+    for i in range(40):
+        d.qmp('drive-mirror', {'job-id': 'j', 'device': 'src', 'target': t.path('dst.img'),
+                               'format': 'raw', 'sync': 'full'})
+        cancel = b'{"execute": "block-job-cancel", "arguments": {"device": "j", "force": true}}'
+        d.qmp.send_raw(cancel * 2 + b'{"execute": "query-jobs", "id": %d}' % (1000 + i))
+        while (answer := d.qmp.read()).get('id') != 1000 + i:
+            d.qmp.events += [answer] if 'event' in answer else []
+        d.qmp.job_gone('j')
+
+
 if __name__ == '__main__':
     main()

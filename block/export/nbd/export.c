@@ -199,15 +199,19 @@ static int take_bitmaps(NbdExport *exp, BlockDriverState *bs, const BlockExportO
             return r;
         }
         bdrv_dirty_bitmap_set_busy(bitmap, true);
+        bdrv_ref(bdrv_dirty_bitmap_bs(bitmap)); /* who exports it may go on with another node */
         exp->bitmaps[exp->n_bitmaps++] = bitmap;
     }
     return 0;
 }
 
-static void release_all(NbdExport *exp)
+static void coroutine_fn release_all(NbdExport *exp)
 {
     for (size_t i = 0; i < exp->n_bitmaps; i++) {
+        BlockDriverState *owner = bdrv_dirty_bitmap_bs(exp->bitmaps[i]);
+
         bdrv_dirty_bitmap_set_busy(exp->bitmaps[i], false);
+        bdrv_co_unref(owner);
     }
     g_free(exp->bitmaps);
     g_free(exp->name);

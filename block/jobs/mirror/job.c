@@ -168,9 +168,9 @@ static void coroutine_fn mirror_clean(Job *j)
         s->target_backing = NULL;
     }
     end_cancel_timer(s);
-    block_job_co_remove_all_bdrv(&s->common);
-    s->source = NULL;
+    s->source = NULL; /* first: letting go of them yields, and a cancel looks at the target */
     s->target = NULL;
+    block_job_co_remove_all_bdrv(&s->common);
 }
 
 static void free_bitmap(HBitmap *bitmap)
