@@ -21,6 +21,26 @@ def _(t):
     assert d.qmp.job_ok('j')['len'] == 0
 
 
+@test('a disk without a byte is mirrored, whatever sync says')
+def _(t):
+    d = t.daemon()
+    for name in ('src', 'dst'):
+        d.file(name, t.image(name + '.img', 0))
+    d.qmp('block-dirty-bitmap-add', node='src', name='b')
+    for sync, more in (('full', {}), ('top', {}), ('none', {}), ('bitmap', {'bitmap': 'b'})):
+        for mode in ('background', 'write-blocking'):
+            try:
+                d.qmp('blockdev-mirror', {'job-id': 'j', 'device': 'src', 'target': 'dst', 'sync': sync,
+                                          'copy-mode': mode, **more})
+            except QmpError as e:
+                assert 'not supported' in e.desc, e     # by some
+                continue
+            d.qmp.event('BLOCK_JOB_READY')
+            d.qmp('block-job-cancel', device='j')
+            d.qmp.job_ok('j')
+            d.qmp.job_gone('j')
+
+
 @test('nodes that are being closed are not listed, and nobody begins to use them')
 def _(t):
     need_qblk('serves several clients on one QMP socket')

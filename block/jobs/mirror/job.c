@@ -331,7 +331,7 @@ static void take_bitmap(MirrorBlockJob *s, BdrvDirtyBitmap *bitmap)
 {
     int64_t offset = 0, bytes;
 
-    while (bdrv_dirty_bitmap_next_dirty_area(bitmap, offset, s->len, s->len, &offset, &bytes)) {
+    while (bdrv_dirty_bitmap_next_dirty_area(bitmap, offset, s->len, INT64_MAX, &offset, &bytes)) {
         mirror_dirty_set_whole(&s->dirty, offset, bytes);
         offset += bytes;
     }
