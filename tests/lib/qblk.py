@@ -231,10 +231,21 @@ class Daemon:
                                       'name': name, 'writable': True,
                                       **{k.replace('_', '-'): v for k, v in more.items()}})
 
-    def high_water_kib(self):
-        """The most memory the daemon ever had."""
+    def status_kib(self, member):
         with open(f'/proc/{self.process.pid}/status') as f:
-            return int(re.search(r'VmHWM:\s+(\d+) kB', f.read()).group(1))
+            return int(re.search(member + r':\s+(\d+) kB', f.read()).group(1))
+
+    def memory_kib(self):
+        """The memory the daemon has now."""
+        return self.status_kib('VmRSS')
+
+    def high_water_kib(self):
+        """The most memory the daemon ever had, or has had since forget_high_water()."""
+        return self.status_kib('VmHWM')
+
+    def forget_high_water(self):
+        with open(f'/proc/{self.process.pid}/clear_refs', 'w') as f:
+            f.write('5')
 
     def kill(self):
         self.process.kill()
