@@ -20,6 +20,7 @@ typedef struct FakeJob {
     int run_ret;             /* what run() ends with */
     int prepare_ret;         /* what prepare() ends with */
     bool has_ready;          /* run() waits in READY for the user */
+    bool pauses_itself;      /* there by job_yield_no_pause() */
     int error_at;            /* step with an I/O error under policy on_error; -1: none */
     BlockdevOnError on_error;
     int yields_in_end; /* each callback of the end takes that many rounds */
@@ -95,7 +96,12 @@ static int coroutine_fn fake_run(Job *job, Error **errp)
         job_transition_to_ready(job);
         while (!__atomic_load_n(&f->should_complete, __ATOMIC_SEQ_CST) &&
                !job_cancel_requested(job)) {
-            job_yield(job);
+            if (f->pauses_itself) {
+                job_yield_no_pause(job);
+                job_pause_point(job);
+            } else {
+                job_yield(job);
+            }
         }
     }
     return f->run_ret;

@@ -158,6 +158,7 @@ static void create_some(void)
         f->run_ret = dice(6) ? 0 : -EIO;
         f->prepare_ret = dice(6) ? 0 : -ENOSPC;
         f->has_ready = dice(2);
+        f->pauses_itself = dice(2);
         f->error_at = dice(4) ? -1 : dice(20);
         f->on_error = dice(3) ? BLOCKDEV_ON_ERROR_STOP : BLOCKDEV_ON_ERROR_REPORT;
         f->yields_in_end = dice(4);
@@ -340,6 +341,32 @@ static void coroutine_fn the_same_in_an_iothread_that_comes_and_goes(void)
     iothread_destroy(thread);
 }
 
+/* Also on its way home from the pause before. */
+static void coroutine_fn a_pause_is_seen_wherever_the_job_is(void)
+{
+    IOThread *thread = iothread_create("io", AIO_ENGINE_AUTO, &error_abort);
+    BlockDriverState *bs = test_node_new("n", SIZE);
+    FakeJob *f;
+
+    w = (World){.rand = g_rand_new_with_seed(test_seed())};
+    bdrv_co_try_change_aio_context(bs, iothread_get_aio_context(thread), &error_abort);
+    f = fake_new("j", bs, NULL, 0, 0);
+    f->has_ready = f->pauses_itself = true;
+    job_start(&f->common.job);
+    for (int i = 0; i < (g_test_slow() ? 100000 : 3000); i++) {
+        for (int left = dice(4); left > 0; left--) {
+            test_step_aside();
+        }
+        bdrv_co_drained_begin(bs);
+        bdrv_co_drained_end(bs);
+    }
+    job_co_cancel_sync_all(true);
+    bdrv_co_try_change_aio_context(bs, qemu_get_aio_context(), &error_abort);
+    bdrv_co_unref(bs);
+    g_rand_free(w.rand);
+    iothread_destroy(thread);
+}
+
 static void run_virtual(gconstpointer body)
 {
     qemu_clock_set_virtual(true);
@@ -361,6 +388,8 @@ int main(int argc, char **argv)
                          (gconstpointer)whatever_is_asked_jobs_follow_the_drawing, run_virtual);
     g_test_add_data_func("/jobs/the_same_in_an_iothread_that_comes_and_goes",
                          (gconstpointer)the_same_in_an_iothread_that_comes_and_goes, test_run_body);
+    g_test_add_data_func("/jobs/a_pause_is_seen_wherever_the_job_is",
+                         (gconstpointer)a_pause_is_seen_wherever_the_job_is, test_run_body);
     ret = g_test_run();
     g_hash_table_destroy(lives);
     g_string_free(diary, TRUE);
