@@ -232,7 +232,7 @@ void coroutine_fn job_yield(Job *job)
 
 void coroutine_fn job_yield_no_pause(Job *job)
 {
-    if (!was_woken(job)) {
+    if (!job_should_pause(job) && !was_woken(job)) {
         sleep_once(job, -1);
         was_woken(job);
     }

@@ -137,7 +137,10 @@ void coroutine_fn job_pause_point(Job *job);
 void coroutine_fn job_sleep_ns(Job *job, int64_t ns);
 /* Until somebody calls job_wake() (or cancels, or pauses: then a pause point and it returns). */
 void coroutine_fn job_yield(Job *job);
-/* The same without the pause point: for a driver that must first let what is in flight end. */
+/*
+ * The same without the pause point: for a driver that must first let what is in flight end.  Does not sleep while
+ * a pause is wished: the wish may have come on the way home from job_transition_to_ready().
+ */
 void coroutine_fn job_yield_no_pause(Job *job);
 bool job_is_cancelled(Job *job);     /* forced: give up now */
 bool job_cancel_requested(Job *job); /* soft or forced */
