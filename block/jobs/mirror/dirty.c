@@ -90,13 +90,31 @@ static void change(MirrorDirty *d, FineMap *map, uint64_t units)
     map->units = units;
 }
 
+/* How much of what is counted as dirty of the last chunk lies behind the end of the disk. */
+static int64_t behind_the_end(const MirrorDirty *d)
+{
+    int64_t start = chunk_start(d, d->len - 1), stop = start + d->chunk_bytes;
+    FineMap *map;
+
+    if (stop == d->len || !hbitmap_get(d->chunks, start)) {
+        return 0;
+    }
+    map = find(d, start);
+    if (map) {
+        int64_t units = DIV_ROUND_UP(d->len - start, d->unit_bytes);
+
+        stop = map->units >> (units - 1) & 1 ? start + units * d->unit_bytes : d->len;
+    }
+    return stop - d->len;
+}
+
 static void recount(MirrorDirty *d)
 {
     int64_t maps = g_hash_table_size(d->fine);
     int64_t bytes = (int64_t)hbitmap_count(d->chunks) - maps * d->chunk_bytes;
 
-    bytes += d->fine_units * d->unit_bytes;
-    __atomic_store_n(&d->count, MIN(bytes, d->len), __ATOMIC_RELAXED);
+    bytes += d->fine_units * d->unit_bytes - (d->len ? behind_the_end(d) : 0);
+    __atomic_store_n(&d->count, bytes, __ATOMIC_RELAXED);
 }
 
 int64_t mirror_dirty_count(const MirrorDirty *d)

@@ -56,10 +56,11 @@ static void check(Model *m)
          at = mirror_dirty_next(&m->d, at + m->d.chunk_bytes)) {
         g_assert_cmpint(at, >, last);
         last = at;
-        dirty += m->d.chunk_bytes;
+        dirty += MIN(m->d.chunk_bytes, m->len - at);
     }
     g_assert_cmpint(mirror_dirty_count(&m->d), <=, dirty);
     g_assert_cmpint(mirror_dirty_count(&m->d) + 512, >, must);
+    g_assert_cmpint(mirror_dirty_count(&m->d), <=, m->len);
 }
 
 static void play(GRand *rand, int64_t chunk, size_t fine_bytes)
