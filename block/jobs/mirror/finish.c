@@ -304,7 +304,6 @@ int coroutine_fn mirror_prepare(Job *j)
     Error *err = NULL;
     int ret;
 
-    s->phase = MIRROR_SETTLING;
     s->settle_ns = MIRROR_SETTLE_NS;
     do {
         ret = try_to_finish(s, &err);

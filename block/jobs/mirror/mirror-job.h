@@ -60,9 +60,8 @@
 
 /* Who drives the operations, and stops them for a quiesce. */
 typedef enum MirrorPhase {
-    MIRROR_RUNNING,  /* the job's coroutine; it pauses as any job */
-    MIRROR_SETTLING, /* run() has ended, prepare() drives (finish.c) */
-    MIRROR_OVER,     /* nobody: guests' writes pass */
+    MIRROR_RUNNING, /* the job's coroutine, then prepare() (finish.c) */
+    MIRROR_OVER,    /* nobody: guests' writes pass */
 } MirrorPhase;
 
 typedef struct MirrorBlockJob {
