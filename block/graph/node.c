@@ -122,7 +122,7 @@ static void coroutine_fn close_node(BlockDriverState *bs)
     /* Their owners have an edge here while they are on the node. */
     assert(!bs->read_guard && QLIST_EMPTY(&bs->latency_observers));
     bdrv_co_drained_begin(bs);
-    if (bs->total_bytes >= 0) {
+    if (bs->total_bytes >= 0 && !bs->given_up) {
         flush_at_home(bs);
     }
     while ((obs = QLIST_FIRST(&bs->write_observers))) {
@@ -207,6 +207,15 @@ BlockDriverState *bdrv_next_node(BlockDriverState *bs)
         bs = bs ? QTAILQ_NEXT(bs, all_list) : QTAILQ_FIRST(&all_nodes);
     } while (bs && bs->closing);
     return bs;
+}
+
+void bdrv_for_each_node(void (*fn)(BlockDriverState *bs, void *opaque), void *opaque)
+{
+    BlockDriverState *bs;
+
+    QTAILQ_FOREACH (bs, &all_nodes, all_list) {
+        fn(bs, opaque);
+    }
 }
 
 bool bdrv_context_has_nodes(const AioContext *ctx)

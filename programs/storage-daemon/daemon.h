@@ -85,7 +85,23 @@ void daemon_background_ready(void);
 int daemon_pidfile_write(const char *path, Error **errp);
 void daemon_pidfile_remove(void);
 
-/* shutdown.c */
+/* ending/hurry.c */
+/* Where the end of the program has come to. */
+typedef enum DaemonEnding {
+    DAEMON_ENDING_COMMANDS, /* somebody's command, or the making of what the command line says */
+    DAEMON_ENDING_JOBS,
+    DAEMON_ENDING_CLIENTS,
+    DAEMON_ENDING_NODES,
+} DaemonEnding;
+/* The end has begun, or did before: what hangs is given up from now on.  Main thread. */
+void daemon_hurry_begin(void);
+/* The next part begins; @what says which, as in "hung while ..."; kept. */
+void daemon_hurry_enter(DaemonEnding ending, const char *what);
+/* Flush all nodes, side by side; none may be in use any more. */
+void coroutine_fn daemon_co_flush_nodes(void);
+void daemon_hurry_end(void);
+
+/* ending/shutdown.c */
 /* Signals and the watchdog.  After a fork, before any other thread. */
 void daemon_shutdown_init(void);
 /* In the main thread, once there is an AioContext: a signal ends the main loop. */

@@ -291,16 +291,22 @@ void nbd_conn_answered(NbdState *s, NbdConn *conn)
     }
 }
 
-void coroutine_fn nbd_co_stop_tasks(NbdState *s)
+/* N7 */
+void nbd_stop_attempts(NbdState *s)
 {
-    qemu_co_mutex_lock(&s->lock);
     s->closing = true;
-    eventfd_write(s->stop_fd, 1); /* N7 */
-    qemu_co_sleep_wake(&s->watch_sleep);
+    eventfd_write(s->stop_fd, 1);
     qemu_co_sleep_wake(&s->connect_sleep);
     if (s->handshake_fd >= 0) {
         aio_fd_cancel(qemu_get_aio_context(), s->handshake_fd);
     }
+}
+
+void coroutine_fn nbd_co_stop_tasks(NbdState *s)
+{
+    qemu_co_mutex_lock(&s->lock);
+    nbd_stop_attempts(s);
+    qemu_co_sleep_wake(&s->watch_sleep);
     while (s->tasks > 0) {
         qemu_co_queue_wait(&s->ended, &s->lock);
     }

@@ -151,7 +151,8 @@ struct NbdState {
     int64_t next_serial;
 
     /* Main thread. */
-    QemuCoSleep watch_sleep, connect_sleep;
+    QemuCoSleep watch_sleep, connect_sleep; /* the second also between the first attempts */
+    bool opening;
     int handshake_fd;
 
     /* Atomic: when the quiesce began that is in force (0: none), and the last cancel. */
@@ -222,6 +223,8 @@ void nbd_conn_answered(NbdState *s, NbdConn *conn);
 void nbd_start_connecting(NbdState *s);
 /* 0, or -ESTALE: is it still the export that was opened? */
 int nbd_check_same(const NbdInfo *a, const NbdInfo *b, Error **errp);
+/* Main thread: the node is closing. */
+void nbd_stop_attempts(NbdState *s);
 /* Main thread: end what runs in the background and wait for it. */
 void coroutine_fn nbd_co_stop_tasks(NbdState *s);
 /* Main thread; somebody waits for the end of requests: deadlines have moved. */

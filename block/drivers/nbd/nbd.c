@@ -39,7 +39,7 @@
  *     under way, else with the server's answer or after nbd_times.cancel, whatever comes and goes: it
  *     is better to know what the server has done, so it is not cut off at once.  So nothing hangs on
  *     a dead server (H6).
- * N7  An attempt to connect ends soon when the node is closed (connect.c).
+ * N7  An attempt to connect ends soon when the node is closed, or not wanted any more (connect.c).
  * N8  Block status: see status.c.
  * N9  Outages and their events: see keep.c.
  *
@@ -157,13 +157,13 @@ static int coroutine_fn connect_first(NbdState *s, NbdConn **ret_conn, Error **e
         if (ret == 0) {
             return 0;
         }
-        if (nbd_now() + backoff > deadline) {
+        if (s->closing || nbd_now() + backoff > deadline) {
             error_propagate(errp, err);
             return ret;
         }
         trace_nbd_driver_attempt_failed(s->peer, error_get_pretty(err));
         error_free(err);
-        qemu_co_sleep_ns(backoff);
+        qemu_co_sleep_ns_wakeable(&s->connect_sleep, backoff);
         backoff = MIN(2 * backoff, NANOSECONDS_PER_SECOND);
     }
 }
@@ -198,7 +198,9 @@ static int coroutine_fn nbd_co_open(BlockDriverState *bs, const BlockdevOptions 
     if (ret < 0) {
         return ret;
     }
+    s->opening = true;
     ret = connect_first(s, &conn, errp);
+    s->opening = false;
     if (ret < 0) {
         free_state(s);
         return ret;
@@ -274,6 +276,9 @@ static void nbd_cancel_in_flight(BlockDriverState *bs)
 
     __atomic_store_n(&s->cancel_ns, nbd_now(), __ATOMIC_SEQ_CST);
     nbd_hurry(s);
+    if (s->opening) {
+        nbd_stop_attempts(s); /* N7 */
+    }
 }
 
 /* Only what belongs to every node can change; the server, and how to deal with it, cannot. */

@@ -106,7 +106,9 @@ static void throttle_cancel_in_flight(BlockDriverState *bs)
 {
     ThrottleState *s = bs->opaque;
 
-    throttle_group_member_cancel(s->member);
+    if (s->member) {
+        throttle_group_member_cancel(s->member);
+    }
 }
 
 static int coroutine_fn throttle_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,

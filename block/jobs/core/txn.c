@@ -307,6 +307,15 @@ void coroutine_fn job_co_cancel_sync(Job *job, bool force)
     job_unref(job);
 }
 
+void job_hurry_all(void)
+{
+    for (Job *job = job_next(NULL); job; job = job_next(job)) {
+        if (job->txn && job->driver->cancel && job_is_cancelled(job)) {
+            job->driver->cancel(job, true);
+        }
+    }
+}
+
 void coroutine_fn job_co_cancel_sync_all(bool force)
 {
     Job *job;

@@ -96,7 +96,8 @@ typedef struct BlockDriverLife {
     void (*drain_end)(BlockDriverState *bs);
     /*
      * Nobody wants what is in flight any more (bdrv_cancel_in_flight()): what waits for a server that is
-     * silent or away ends soon, with an error.  Main thread; must not yield.  May be NULL.
+     * silent or away ends soon, with an error; an attempt to open the node, too.  Main thread; must not yield.
+     * May be NULL.
      */
     void (*cancel_in_flight)(BlockDriverState *bs);
     /* The home AioContext is @ctx from now on (quiesced).  May be NULL. */

@@ -121,8 +121,9 @@ struct BlockDriverState {
 
     /* Main thread. */
     int refcnt;
-    bool monitor_owned;        /* made by blockdev-add; holds one reference */
-    bool closing;              /* the last reference went; closing it may take a while (G3) */
+    bool monitor_owned; /* made by blockdev-add; holds one reference */
+    bool closing;       /* the last reference went; closing it may take a while (G3) */
+    bool given_up;      /* it does not answer, and the program ends: closed without a flush */
     BdrvChild *file, *backing; /* also in children */
     QLIST_HEAD(, BdrvChild) children;
     QLIST_HEAD(, BdrvChild) parents;
@@ -160,6 +161,8 @@ BlockDriverState *bdrv_find_node(const char *node_name);
 BlockDriverState *bdrv_lookup_bs(const char *device, const char *node_name, Error **errp);
 extern BlockDriverState *(*bdrv_lookup_device_hook)(const char *device);
 BlockDriverState *bdrv_next_node(BlockDriverState *bs); /* NULL: first; NULL at the end */
+/* Also those that are being opened or closed. */
+void bdrv_for_each_node(void (*fn)(BlockDriverState *bs, void *opaque), void *opaque);
 /* Whether any node lives in @ctx, one that is still being closed too. */
 bool bdrv_context_has_nodes(const AioContext *ctx);
 const char *bdrv_get_node_name(const BlockDriverState *bs);

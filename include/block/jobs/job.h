@@ -178,6 +178,8 @@ void job_resume(Job *job);
  */
 void coroutine_fn job_co_cancel_sync(Job *job, bool force);
 void coroutine_fn job_co_cancel_sync_all(bool force);
+/* A second forced cancel for each job that was given one, whatever it is doing: nobody has time.  Main thread. */
+void job_hurry_all(void);
 /* Started but not yet run to its end / over. */
 bool job_is_completed(Job *job);
 bool job_is_ready(Job *job);

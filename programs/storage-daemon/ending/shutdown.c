@@ -2,8 +2,8 @@
 /*
  * shutdown.c - from the wish to stop to the end
  *
- *      quit ───────────────────────▶ main loop ends ──▶ commands, jobs, exports, accesses, nodes, objects, sessions
- *      SIGTERM, SIGINT, SIGHUP ──┬─▶      "
+ *      quit ─────────────────────┬─▶ main loop ends ──▶ commands, jobs, exports, accesses, nodes, objects, sessions
+ *      SIGTERM, SIGINT, SIGHUP ──┤                      what hangs is given up, hurry.c
  *                                └─▶ watchdog: SHUTDOWN_DEADLINE_S later ends the process, naming what hung
  *      a second signal ────────────▶ the process ends at once
  *
@@ -13,7 +13,7 @@
  * The watchdog is a thread of its own and the second signal is handled in the handler, because what hangs
  * may be the main thread itself.
  */
-#include "daemon.h"
+#include "programs/storage-daemon/daemon.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -31,18 +31,29 @@
 #include "block/open/open.h"
 #include "monitor/monitor.h"
 #include "object/object.h"
+#include "util/osdep.h"
 #include "util/systemd.h"
 
-/* From the first signal to the end; service managers give about 90 s, people less. */
+/* From the wish to the end; service managers give about 90 s, people less. */
 #define SHUTDOWN_DEADLINE_S 5
+#define WATCHDOG_STEP_MS    250
 
 static int signal_fd = -1;  /* eventfd: the handler tells the main loop */
 static sem_t watchdog_wake; /* the handler tells the watchdog */
 static int signals_seen;    /* atomic */
+static bool wake_sent;      /* atomic: it was told */
 static bool done;           /* atomic */
 static const char *stage;   /* atomic: what is being done now, for the watchdog's message */
 static bool stop_main_loop; /* main thread */
 static pthread_t watchdog;
+
+/* Also in a signal's handler. */
+static void start_watchdog(void)
+{
+    if (!__atomic_exchange_n(&wake_sent, true, __ATOMIC_ACQ_REL)) {
+        sem_post(&watchdog_wake);
+    }
+}
 
 static void handle_signal(int sig)
 {
@@ -59,13 +70,32 @@ static void handle_signal(int sig)
     if (write(signal_fd, &one, sizeof(one)) < 0) {
         /* An eventfd takes the first write. */
     }
-    sem_post(&watchdog_wake);
+    start_watchdog();
     errno = saved_errno;
+}
+
+/* In steps: while the whole process stood still, nothing in it hung. */
+static void watchdog_wait(void)
+{
+    for (int ms = 0; ms < SHUTDOWN_DEADLINE_S * 1000; ms += WATCHDOG_STEP_MS) {
+        struct timespec step;
+        int ret;
+
+        clock_gettime(CLOCK_MONOTONIC, &step);
+        step.tv_nsec += WATCHDOG_STEP_MS * SCALE_MS;
+        step.tv_sec += step.tv_nsec / NANOSECONDS_PER_SECOND;
+        step.tv_nsec %= NANOSECONDS_PER_SECOND;
+        do {
+            ret = sem_clockwait(&watchdog_wake, CLOCK_MONOTONIC, &step);
+        } while (ret < 0 && errno == EINTR);
+        if (ret == 0) {
+            return;
+        }
+    }
 }
 
 static void *watchdog_run(void *opaque)
 {
-    struct timespec deadline;
     const char *what;
 
     while (sem_wait(&watchdog_wake) < 0 && errno == EINTR) {
@@ -73,13 +103,10 @@ static void *watchdog_run(void *opaque)
     if (__atomic_load_n(&done, __ATOMIC_ACQUIRE)) {
         return NULL;
     }
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    deadline.tv_sec += SHUTDOWN_DEADLINE_S;
-    while (sem_clockwait(&watchdog_wake, CLOCK_MONOTONIC, &deadline) < 0 && errno == EINTR) {
-    }
+    watchdog_wait();
     if (!__atomic_load_n(&done, __ATOMIC_ACQUIRE)) {
         what = __atomic_load_n(&stage, __ATOMIC_ACQUIRE);
-        fprintf(stderr, "%s: not ended %d s after a signal, hung while %s; giving up\n",
+        fprintf(stderr, "%s: not ended %d s after it was told to, hung while %s; giving up\n",
                 error_get_progname(), SHUTDOWN_DEADLINE_S, what);
         _exit(1);
     }
@@ -116,6 +143,8 @@ static void signal_seen(void *opaque)
 static void shutdown_requested(void)
 {
     stop_main_loop = true;
+    start_watchdog();
+    daemon_hurry_begin();
     chardev_shutdown_all(); /* also one that waits for its first client at start */
     aio_notify(qemu_get_aio_context());
 }
@@ -135,9 +164,10 @@ void daemon_run_main_loop(void)
     systemd_notify("STOPPING=1");
 }
 
-static void enter_stage(const char *name)
+static void enter_stage(DaemonEnding ending, const char *name)
 {
     __atomic_store_n(&stage, name, __ATOMIC_RELEASE);
+    daemon_hurry_enter(ending, name);
 }
 
 /* "cancelling jobs: a b": kept until the end, as the watchdog may read it at any time. */
@@ -156,27 +186,32 @@ static const char *stage_of_jobs(void)
 
 void coroutine_fn daemon_co_shutdown(void)
 {
-    enter_stage("waiting for a QMP command to end");
+    start_watchdog(); /* also when it could not start */
+    daemon_hurry_begin();
+    enter_stage(DAEMON_ENDING_COMMANDS, "waiting for a QMP command to end");
     monitor_co_wait_commands();
-    enter_stage(stage_of_jobs());
+    enter_stage(DAEMON_ENDING_JOBS, stage_of_jobs());
     job_co_cancel_sync_all(true);
-    enter_stage("closing exports");
+    enter_stage(DAEMON_ENDING_CLIENTS, "closing exports");
     blk_exp_co_close_all();
     if (nbd_server_is_running()) {
         nbd_server_co_stop();
     }
-    enter_stage("ending backup accesses");
+    enter_stage(DAEMON_ENDING_CLIENTS, "ending backup accesses");
     backup_access_co_end_all();
-    enter_stage("flushing and closing block devices");
+    enter_stage(DAEMON_ENDING_NODES, "flushing block devices");
+    daemon_co_flush_nodes();
+    enter_stage(DAEMON_ENDING_NODES, "closing block devices");
     daemon_co_drop_drives();
     bdrv_co_close_all();
-    enter_stage("ending QMP sessions");
+    enter_stage(DAEMON_ENDING_NODES, "ending QMP sessions");
     monitor_co_cleanup();
 }
 
 void daemon_shutdown_done(void)
 {
-    enter_stage("ending threads");
+    enter_stage(DAEMON_ENDING_NODES, "ending threads");
+    daemon_hurry_end();
     chardev_cleanup();
     object_cleanup();
     aio_set_fd_handler(qemu_get_aio_context(), signal_fd, NULL, NULL, NULL);
