@@ -101,3 +101,10 @@ bool notifier_with_return_list_empty(const NotifierWithReturnList *list)
 {
     return QLIST_EMPTY(&list->notifiers);
 }
+
+bool notifier_with_return_list_has_several(const NotifierWithReturnList *list)
+{
+    NotifierWithReturn *first = QLIST_FIRST(&list->notifiers);
+
+    return first && QLIST_NEXT(first, node);
+}

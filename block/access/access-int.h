@@ -20,13 +20,16 @@
 /*
  * Readers of a view give way to the disk's own users: they come to fetch all of it, with deep queues, and
  * a request of a user would stand behind them.  ACCESS_READ_BYTES is what one connection's requests come to,
- * which keeps a disk busy; ACCESS_READ_BUSY_BYTES, one large request, is what may be under way for
- * ACCESS_BUSY_NS after a write.  A quiesce of the disk waits for what the clients of an export have under way,
- * ACCESS_READ_REQUESTS for each of their connections.
+ * which keeps a disk busy.  For ACCESS_BUSY_NS after a write it is ACCESS_READ_BUSY_BYTES, a whole number of units,
+ * and between two of these a rest of ACCESS_REST times what the last took, but no longer than ACCESS_REST_MAX_NS: a
+ * write seldom meets one, and then a short one.  A quiesce of the disk waits for what the clients of an export have
+ * under way, ACCESS_READ_REQUESTS for each of their connections.
  */
 #define ACCESS_READ_BYTES      (1 * MiB)
-#define ACCESS_READ_BUSY_BYTES (256 * KiB)
+#define ACCESS_READ_BUSY_BYTES (64 * KiB)
 #define ACCESS_BUSY_NS         (20 * SCALE_MS)
+#define ACCESS_REST            3
+#define ACCESS_REST_MAX_NS     (5 * SCALE_MS)
 #define ACCESS_READ_REQUESTS   4
 
 typedef struct AccessDisk AccessDisk;
@@ -51,7 +54,8 @@ struct AccessDisk {
     unsigned captures; /* writes in the notifier */
     bool breaking;     /* the room is being given back */
     int64_t last_write_ns;
-    int64_t reading;    /* bytes that readers of the view have under way */
+    int64_t reading; /* bytes that readers of the view have under way */
+    int64_t rest_until_ns;
     CoQueue turn;       /* readers that wait until these are fewer */
     CoQueue left, gate; /* who waits for these to end, or for I/O on the scratch; for A7 */
 

@@ -220,7 +220,7 @@ static int coroutine_fn before_write_notify(NotifierWithReturn *notifier, void *
     if (disk->captures++ == 0) {
         qemu_co_queue_restart_all(&disk->gate); /* A7: it may be open now */
     }
-    ret = stage_co_capture(disk->stage, offset, bytes);
+    ret = stage_co_capture(disk->stage, offset, bytes, &req->old);
     if (ret < 0) {
         break_view(disk, ret);
     }

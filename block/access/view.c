@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include "block/access/access-int.h"
+#include "coro/sleep.h"
 #include "util/osdep.h"
 
 /* Memory of one read that does not lie on whole units, or whose buffer is in pieces. */
@@ -41,11 +42,16 @@ static void coroutine_fn leave_home(AioContext *here)
     }
 }
 
+static bool is_busy(const AccessDisk *disk, int64_t now_ns)
+{
+    return now_ns - disk->last_write_ns < ACCESS_BUSY_NS;
+}
+
 /* One alone may have any size. */
 static bool is_turn(const AccessDisk *disk, int64_t bytes)
 {
-    int64_t idle_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - disk->last_write_ns;
-    int64_t most = idle_ns < ACCESS_BUSY_NS ? ACCESS_READ_BUSY_BYTES : ACCESS_READ_BYTES;
+    bool busy = is_busy(disk, qemu_clock_get_ns(QEMU_CLOCK_REALTIME));
+    int64_t most = busy ? ACCESS_READ_BUSY_BYTES : ACCESS_READ_BYTES;
 
     return disk->reading == 0 || disk->reading + bytes <= most;
 }
@@ -65,23 +71,47 @@ static void coroutine_fn take_turn(AccessDisk *disk, int64_t bytes)
     }
 }
 
-static void end_turn(AccessDisk *disk, int64_t bytes)
+/* Between two turns beside the disk's users, who are to have most of the time.  Returns when it is over. */
+static int64_t coroutine_fn rest_before_turn(AccessDisk *disk)
 {
+    int64_t now_ns;
+
+    while ((now_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME)) < disk->rest_until_ns &&
+           is_busy(disk, now_ns) && !disk->over) {
+        qemu_co_sleep_ns(disk->rest_until_ns - now_ns);
+    }
+    return now_ns;
+}
+
+static void end_turn(AccessDisk *disk, int64_t bytes, int64_t began_ns)
+{
+    int64_t now_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+
+    disk->rest_until_ns = now_ns + MIN(ACCESS_REST * (now_ns - began_ns), ACCESS_REST_MAX_NS);
     disk->reading -= bytes;
     qemu_co_queue_next(&disk->turn);
 }
 
-/* Whole units, or up to the end of the disk. */
-static int coroutine_fn read_units(AccessDisk *disk, int64_t offset, int64_t bytes, void *buf)
+/* Whole units, or up to the end of the disk; beside the disk's users in short pieces, one a turn. */
+static int coroutine_fn read_units(AccessDisk *disk, int64_t offset, int64_t bytes, uint8_t *buf)
 {
-    int ret;
+    int ret = 0;
 
-    if (disk->over) {
-        return -EIO;
+    while (bytes > 0 && ret >= 0) {
+        bool busy = is_busy(disk, qemu_clock_get_ns(QEMU_CLOCK_REALTIME));
+        int64_t n = busy ? MIN(bytes, ACCESS_READ_BUSY_BYTES) : bytes, began_ns;
+
+        if (disk->over) {
+            return -EIO;
+        }
+        take_turn(disk, n);
+        began_ns = rest_before_turn(disk);
+        ret = stage_co_read(disk->stage, offset, n, buf);
+        end_turn(disk, n, began_ns);
+        offset += n;
+        bytes -= n;
+        buf += n;
     }
-    take_turn(disk, bytes);
-    ret = stage_co_read(disk->stage, offset, bytes, buf);
-    end_turn(disk, bytes);
     return disk->over ? -EIO : ret; /* A5, A9 */
 }
 

@@ -186,11 +186,13 @@ static void reserve(Stage *stage, Capture *c, int64_t end)
     }
 }
 
-static int coroutine_fn read_source(Stage *stage, const Capture *c)
+/* @old: what others have read in front of the same write will do, and they will be glad of what we read. */
+static int coroutine_fn read_source(Stage *stage, const Capture *c, BdrvOldData *old)
 {
+    int64_t offset = c->unit * stage->unit_bytes, bytes = 0;
     struct iovec iov[STAGE_IO_UNITS];
     QEMUIOVector qiov;
-    int64_t bytes = 0;
+    int ret;
 
     for (unsigned i = 0; i < c->n; i++) {
         uint8_t *buf = stage_slot_buf(stage, c->slots[i]);
@@ -201,10 +203,20 @@ static int coroutine_fn read_source(Stage *stage, const Capture *c)
         bytes += n;
     }
     qemu_iovec_init_external(&qiov, iov, c->n);
-    trace_backup_stage_capture(stage, c->unit * stage->unit_bytes, bytes);
+    trace_backup_stage_capture(stage, offset, bytes);
     __atomic_fetch_add(&stage->captured_bytes, bytes, __ATOMIC_RELAXED);
-    return bdrv_co_preadv(stage->config.source, c->unit * stage->unit_bytes, bytes, &qiov,
-                          BDRV_REQ_NO_SERIALISING);
+    if (old->buf && offset >= old->offset && offset + bytes <= old->offset + old->bytes) {
+        qemu_iovec_from_buf(&qiov, 0, old->buf + (offset - old->offset), bytes);
+        return 0;
+    }
+    ret = bdrv_co_preadv(stage->config.source, offset, bytes, &qiov, BDRV_REQ_NO_SERIALISING);
+    if (ret >= 0 && old->wanted) {
+        old->buf = g_realloc(old->buf, bytes);
+        old->offset = offset;
+        old->bytes = bytes;
+        qemu_iovec_to_buf(&qiov, 0, old->buf, bytes);
+    }
+    return ret;
 }
 
 /* What these say of a capture is ours to say: no room. */
@@ -238,7 +250,8 @@ static void settle(Stage *stage, Capture *c, int ret)
 }
 
 /* Some units from @unit on, or none if things have changed while we waited for room. */
-static int coroutine_fn capture_some(Stage *stage, int64_t unit, int64_t end, int64_t *deadline_ns)
+static int coroutine_fn capture_some(Stage *stage, int64_t unit, int64_t end, BdrvOldData *old,
+                                     int64_t *deadline_ns)
 {
     Capture c = {.unit = unit};
     int ret;
@@ -252,7 +265,7 @@ static int coroutine_fn capture_some(Stage *stage, int64_t unit, int64_t end, in
         return 0;
     }
     reserve(stage, &c, end);
-    ret = read_source(stage, &c);
+    ret = read_source(stage, &c, old);
     settle(stage, &c, ret);
     if (stage_is_safe(stage, unit)) {
         return 0; /* G3: not needed, so it may fail; what is behind it is asked for again */
@@ -260,7 +273,7 @@ static int coroutine_fn capture_some(Stage *stage, int64_t unit, int64_t end, in
     return MIN(read_error(ret), 0);
 }
 
-int coroutine_fn stage_co_capture(Stage *stage, int64_t offset, int64_t bytes)
+int coroutine_fn stage_co_capture(Stage *stage, int64_t offset, int64_t bytes, BdrvOldData *old)
 {
     int64_t unit = offset / stage->unit_bytes;
     int64_t end = DIV_ROUND_UP(MIN(offset + bytes, stage->config.length), stage->unit_bytes);
@@ -281,7 +294,7 @@ int coroutine_fn stage_co_capture(Stage *stage, int64_t offset, int64_t bytes)
         } else if (place) {
             qemu_co_queue_wait(&stage->changed, NULL);
         } else {
-            ret = capture_some(stage, unit, end, &deadline_ns);
+            ret = capture_some(stage, unit, end, old, &deadline_ns);
             captured = true;
         }
     }

@@ -191,7 +191,10 @@ static int coroutine_fn notify_before(BdrvTrackedRequest *req, int64_t offset, i
     }
     req->offset = offset;
     req->bytes = bytes;
+    req->old.wanted = notifier_with_return_list_has_several(&req->bs->before_write_notifiers);
     ret = notifier_with_return_list_notify(&req->bs->before_write_notifiers, req);
+    g_free(req->old.buf);
+    req->old = (BdrvOldData){0};
     /* Only advice can be dropped: a write that was not done must not succeed. */
     assert(ret <= 0 || (req->type == BDRV_TRACKED_DISCARD && ret == BDRV_NOTIFY_DROP));
     return ret;

@@ -67,5 +67,7 @@ void notifier_with_return_remove(NotifierWithReturn *notifier);
 /* Return: the first nonzero result, or 0 when all were called.  Yields if a callback does. */
 int notifier_with_return_list_notify(NotifierWithReturnList *list, void *data);
 bool notifier_with_return_list_empty(const NotifierWithReturnList *list);
+/* Two or more? */
+bool notifier_with_return_list_has_several(const NotifierWithReturnList *list);
 
 #endif

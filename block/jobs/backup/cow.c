@@ -304,7 +304,8 @@ static void coroutine_fn wait_for_readers_of(BackupBlockJob *job, int64_t start,
 }
 
 /* B2, B8 */
-static void coroutine_fn capture(BackupBlockJob *job, int64_t offset, int64_t bytes)
+static void coroutine_fn capture(BackupBlockJob *job, int64_t offset, int64_t bytes,
+                                 BdrvOldData *old)
 {
     int64_t start = offset / job->cluster_size;
     int64_t end = DIV_ROUND_UP(offset + bytes, job->cluster_size);
@@ -312,7 +313,7 @@ static void coroutine_fn capture(BackupBlockJob *job, int64_t offset, int64_t by
 
     do {
         wait_for_readers_of(job, start, end);
-        ret = stage_co_capture(job->stage, offset, bytes);
+        ret = stage_co_capture(job->stage, offset, bytes, old);
         if (ret < 0) {
             cow_break(job, ret, ret == -ETIMEDOUT ? COW_FAULT_ROOM : COW_FAULT_READ);
         }
@@ -335,7 +336,8 @@ static bool is_lost(const BackupBlockJob *job, int64_t start, int64_t end)
 }
 
 /* B13: the same, of only those clusters that are still to be stored; the others are lost to new readers. */
-static void coroutine_fn capture_last(BackupBlockJob *job, int64_t offset, int64_t bytes)
+static void coroutine_fn capture_last(BackupBlockJob *job, int64_t offset, int64_t bytes,
+                                      BdrvOldData *old)
 {
     int64_t end = offset + bytes;
 
@@ -344,7 +346,7 @@ static void coroutine_fn capture_last(BackupBlockJob *job, int64_t offset, int64
         int64_t cluster = offset / job->cluster_size;
 
         if (store_wants(job, cluster, cluster + 1)) {
-            capture(job, offset, next - offset);
+            capture(job, offset, next - offset, old);
         } else {
             wait_for_readers_of(job, cluster, cluster + 1); /* B8 */
             hbitmap_set(job->lost, cluster, 1);
@@ -377,9 +379,9 @@ static int coroutine_fn before_write_notify(NotifierWithReturn *notifier, void *
     backup_pace_guest_begin(&job->pace, start_ns);
     qemu_co_rwlock_rdlock(&job->flush_rwlock);
     if (job->last) {
-        capture_last(job, req->offset, bytes);
+        capture_last(job, req->offset, bytes, &req->old);
     } else {
-        capture(job, req->offset, bytes);
+        capture(job, req->offset, bytes, &req->old);
     }
     histogram_add(&job->guest_wait, backup_now() - start_ns);
     qemu_co_rwlock_unlock(&job->flush_rwlock);

@@ -69,10 +69,11 @@ int64_t stage_unit_bytes(const Stage *stage);
  * stage, except where it is there already or the owner says it is safe
  *
  * The source is read without waiting for serialising requests: the caller is a write that holds one.
+ * @old: that write's; where it has the data nothing is read; what is read is put there if it is wanted.
  * Return: 0, all of it is safe, or the owner is over; -ETIMEDOUT, no room came free in wait_ns; -ENOSPC,
  * none will come free (the owner takes nothing, or is not there to); other errors: reading failed.
  */
-int coroutine_fn stage_co_capture(Stage *stage, int64_t offset, int64_t bytes);
+int coroutine_fn stage_co_capture(Stage *stage, int64_t offset, int64_t bytes, BdrvOldData *old);
 /* Would capture have nothing to do?  Does not yield. */
 bool stage_is_captured(const Stage *stage, int64_t offset, int64_t bytes);
 

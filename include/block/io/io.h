@@ -42,11 +42,22 @@ typedef enum BdrvTrackedRequestType {
 #define BDRV_NOTIFIED_DISCARD_BYTES (8 * MiB)
 
 /* One request under way in a node; lives on the stack of the coroutine that makes it. */
+/*
+ * What a before-write notifier has read of what the write is about to overwrite, for those behind it.  It holds
+ * for them, too: the write still waits, and another that was quicker has passed them before.
+ */
+typedef struct BdrvOldData {
+    bool wanted; /* there is somebody behind */
+    int64_t offset, bytes;
+    uint8_t *buf; /* the request's; NULL: nothing */
+} BdrvOldData;
+
 struct BdrvTrackedRequest {
     BlockDriverState *bs;
     int64_t offset, bytes; /* as asked, after alignment for before-write notifiers */
     BdrvTrackedRequestType type;
     BdrvRequestFlags flags;
+    BdrvOldData old; /* while notifiers run */
     bool serialising;
     int64_t overlap_offset, overlap_bytes; /* what others must not touch */
     Coroutine *co;

@@ -523,7 +523,7 @@ static void coroutine_fn test_block_status_is_that_of_the_instant(void)
     bed_end(&b);
 }
 
-/* What readers have under way depends on when the guest has last written. */
+/* What readers have under way, and how soon the next one comes, depends on when the guest has last written. */
 static void coroutine_fn test_readers_of_a_view_give_way_to_a_guest_that_writes(void)
 {
     BlockTestRequest *reads[32];
@@ -536,10 +536,15 @@ static void coroutine_fn test_readers_of_a_view_give_way_to_a_guest_that_writes(
         reads[i] = block_test_co_start(b.reader, BLOCK_TEST_READ, i * 64 * KiB, 64 * KiB, 0);
     }
     block_test_co_settle();
-    g_assert_cmpuint(test_ram_held(b.source), ==, 256 / 64);
-    g_assert_true(test_ram_release_one(b.source));
+    g_assert_cmpuint(test_ram_held(b.source), ==, 1);
+    qemu_co_sleep_ns(SCALE_MS);
+    g_assert_true(test_ram_release_one(b.source)); /* it has taken a millisecond */
     block_test_co_settle();
-    g_assert_cmpuint(test_ram_held(b.source), ==, 256 / 64);
+    g_assert_cmpuint(test_ram_held(b.source), ==, 0);
+    qemu_co_sleep_ns(2 * SCALE_MS);
+    g_assert_cmpuint(test_ram_held(b.source), ==, 0);
+    qemu_co_sleep_ns(2 * SCALE_MS);
+    g_assert_cmpuint(test_ram_held(b.source), ==, 1);
     qemu_co_sleep_ns(30 * SCALE_MS);
     g_assert_true(test_ram_release_one(b.source));
     block_test_co_settle();
@@ -548,6 +553,25 @@ static void coroutine_fn test_readers_of_a_view_give_way_to_a_guest_that_writes(
     for (unsigned i = 0; i < ARRAY_SIZE(reads); i++) {
         g_assert_cmpint(block_test_co_join(reads[i]), ==, 0);
     }
+    bed_end(&b);
+}
+
+/* A request of any length goes in pieces beside a guest, and in one when there is none. */
+static void coroutine_fn test_a_long_read_of_a_view_goes_in_pieces_beside_a_guest(void)
+{
+    BlockTestRequest *read;
+    Bed b = {0};
+
+    bed_begin(&b, MiB, false, NULL);
+    test_ram_reset_counts(b.source);
+    read = block_test_co_start(b.reader, BLOCK_TEST_READ, 0, 256 * KiB, 0);
+    g_assert_cmpint(block_test_co_join(read), ==, 0);
+    g_assert_cmpuint(test_ram_counts(b.source)->reads, ==, 1);
+    block_test_co_fill(b.guest, MiB, 4096, 7);
+    test_ram_reset_counts(b.source);
+    read = block_test_co_start(b.reader, BLOCK_TEST_READ, 0, 256 * KiB, 0);
+    g_assert_cmpint(block_test_co_join(read), ==, 0);
+    g_assert_cmpuint(test_ram_counts(b.source)->reads, ==, 4);
     bed_end(&b);
 }
 
@@ -639,6 +663,8 @@ static void add_tests(void)
     ADD("block status is that of the instant", block_status_is_that_of_the_instant);
     ADD("readers of a view give way to a guest that writes",
         readers_of_a_view_give_way_to_a_guest_that_writes);
+    ADD("a long read of a view goes in pieces beside a guest",
+        a_long_read_of_a_view_goes_in_pieces_beside_a_guest);
 #undef ADD
 }
 

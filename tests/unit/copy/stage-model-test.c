@@ -118,7 +118,7 @@ static void coroutine_fn writer_entry(void *opaque)
         int ret;
 
         bytes = MIN(bytes, m->length - offset);
-        ret = stage_co_capture(m->stage, offset, bytes);
+        ret = stage_co_capture(m->stage, offset, bytes, &(BdrvOldData){0});
         check_limits(m);
         if (ret == -ENOSPC && !m->takes) { /* what is kept is full: the past is as it was */
             break;

@@ -91,7 +91,8 @@ static int64_t unit_of(int64_t cluster, int64_t i)
 /* The first @n units of @cluster. */
 static void coroutine_fn capture(Scene *s, int64_t cluster, int64_t n)
 {
-    g_assert_cmpint(stage_co_capture(s->stage, unit_of(cluster, 0), n * UNIT), ==, 0);
+    g_assert_cmpint(stage_co_capture(s->stage, unit_of(cluster, 0), n * UNIT, &(BdrvOldData){0}),
+                    ==, 0);
 }
 
 /* A guest has overwritten all of it. */
@@ -141,7 +142,7 @@ static void coroutine_fn writer_entry(void *opaque)
 {
     Writer *w = opaque;
 
-    w->ret = stage_co_capture(w->scene->stage, w->offset, w->bytes);
+    w->ret = stage_co_capture(w->scene->stage, w->offset, w->bytes, &(BdrvOldData){0});
     w->ended_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
     w->place = ends++;
 }
@@ -186,7 +187,8 @@ static void coroutine_fn test_the_last_unit_is_cut_by_the_end(void)
 
     for (int scratch = 0; scratch < 2; scratch++) {
         set_up(&s, &taking, scratch ? 4 : 64, scratch * 2);
-        g_assert_cmpint(stage_co_capture(s.stage, unit_of(CLUSTERS - 1, 0), CLUSTER), ==, 0);
+        g_assert_cmpint(
+            stage_co_capture(s.stage, unit_of(CLUSTERS - 1, 0), CLUSTER, &(BdrvOldData){0}), ==, 0);
         overwrite(&s, unit_of(CLUSTERS - 1, 0), CLUSTER - 1000);
         g_assert_true(stage_covers(s.stage, CLUSTERS - 1, CLUSTERS));
         expect_taken(&s, CLUSTERS - 1, 16);
@@ -443,7 +445,7 @@ static void coroutine_fn test_an_owner_that_takes_nothing_is_told_that_room_is_g
 
     set_up(&s, &keeping, 4, 0);
     capture(&s, 0, 4);
-    g_assert_cmpint(stage_co_capture(s.stage, unit_of(1, 0), UNIT), ==, -ENOSPC);
+    g_assert_cmpint(stage_co_capture(s.stage, unit_of(1, 0), UNIT, &(BdrvOldData){0}), ==, -ENOSPC);
     tear_down(&s);
 
     set_up(&s, &keeping, 4, 1);
@@ -451,7 +453,8 @@ static void coroutine_fn test_an_owner_that_takes_nothing_is_told_that_room_is_g
         capture(&s, i, 16);
     }
     capture(&s, 16, 4);
-    g_assert_cmpint(stage_co_capture(s.stage, unit_of(17, 0), UNIT), ==, -ENOSPC);
+    g_assert_cmpint(stage_co_capture(s.stage, unit_of(17, 0), UNIT, &(BdrvOldData){0}), ==,
+                    -ENOSPC);
     overwrite(&s, 0, 18 * CLUSTER);
     for (int i = 0; i < 16; i++) {
         g_assert_cmpint(stage_co_read(s.stage, i * CLUSTER, CLUSTER, buf), ==, 0);
@@ -618,9 +621,38 @@ static void coroutine_fn test_who_waits_goes_on_when_the_owner_is_over(void)
     tear_down(&s);
 }
 
+/* Two that copy the same disk: the second has what the first has read, and only that. */
+static void coroutine_fn test_what_another_has_read_is_not_read_again(void)
+{
+    BdrvOldData old = {.wanted = true};
+    Scene s;
+
+    set_up(&s, &keeping, 64, 0);
+    g_assert_cmpint(stage_co_capture(s.stage, unit_of(2, 1), 2 * UNIT, &old), ==, 0);
+    g_assert_cmpint(old.offset, ==, unit_of(2, 1));
+    g_assert_cmpmem(old.buf, old.bytes, s.old + unit_of(2, 1), 2 * UNIT);
+    old.offset = unit_of(1, 1);      /* as if another had read it there, */
+    memset(old.buf, 'o', old.bytes); /* and to be told from the disk's */
+    test_ram_reset_counts(s.source_bs);
+    g_assert_cmpint(stage_co_capture(s.stage, unit_of(1, 2), UNIT, &old), ==, 0);
+    g_assert_cmpuint(test_ram_counts(s.source_bs)->reads, ==, 0);
+    memset(s.old + unit_of(1, 2), 'o', UNIT);
+    g_assert_cmpint(stage_co_capture(s.stage, unit_of(1, 2), 2 * UNIT, &old), ==, 0);
+    g_assert_cmpuint(test_ram_counts(s.source_bs)->reads, ==, 1); /* the second of them */
+    g_assert_cmpint(old.offset, ==, unit_of(1, 3));
+    g_assert_cmpint(stage_co_capture(s.stage, unit_of(1, 0), UNIT, &(BdrvOldData){0}), ==, 0);
+    g_assert_cmpint(stage_co_capture(s.stage, unit_of(1, 1), UNIT, &old), ==, 0);
+    g_assert_cmpuint(test_ram_counts(s.source_bs)->reads, ==, 3);
+    expect_taken(&s, 1, 4);
+    g_free(old.buf);
+    tear_down(&s);
+}
+
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
+    block_test_add("/copy/stage/what another has read is not read again",
+                   test_what_another_has_read_is_not_read_again);
     block_test_add("/copy/stage/a unit is no larger than a segment",
                    test_a_unit_is_no_larger_than_a_segment);
     block_test_add("/copy/stage/a scratch without bounds is not full",
