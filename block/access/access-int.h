@@ -20,15 +20,17 @@
 /*
  * Readers of a view give way to the disk's own users: they come to fetch all of it, with deep queues, and
  * a request of a user would stand behind them.  ACCESS_READ_BYTES is what one connection's requests come to,
- * which keeps a disk busy.  For ACCESS_BUSY_NS after a write it is ACCESS_READ_BUSY_BYTES, a whole number of units,
- * and between two of these a rest of ACCESS_REST times what the last took, but no longer than ACCESS_REST_MAX_NS: a
- * write seldom meets one, and then a short one.  A quiesce of the disk waits for what the clients of an export have
- * under way, ACCESS_READ_REQUESTS for each of their connections.
+ * which keeps a disk busy.  For ACCESS_BUSY_NS after a write it is ACCESS_READ_BUSY_BYTES, a whole number of units;
+ * and between two of these there is a rest of ACCESS_REST times what the last took, no longer than
+ * ACCESS_REST_MAX_NS, that ends when no write has come for ACCESS_QUIET_NS.  So a guest that writes all the time seldom
+ * meets a reader, and then a short one; for one that writes now and then readers hardly wait.  A quiesce of the disk
+ * waits for what the clients of an export have under way, ACCESS_READ_REQUESTS for each of their connections.
  */
 #define ACCESS_READ_BYTES      (1 * MiB)
 #define ACCESS_READ_BUSY_BYTES (64 * KiB)
 #define ACCESS_BUSY_NS         (20 * SCALE_MS)
-#define ACCESS_REST            3
+#define ACCESS_QUIET_NS        (1 * SCALE_MS)
+#define ACCESS_REST            8
 #define ACCESS_REST_MAX_NS     (5 * SCALE_MS)
 #define ACCESS_READ_REQUESTS   4
 

@@ -74,13 +74,16 @@ static void coroutine_fn take_turn(AccessDisk *disk, int64_t bytes)
 /* Between two turns beside the disk's users, who are to have most of the time.  Returns when it is over. */
 static int64_t coroutine_fn rest_before_turn(AccessDisk *disk)
 {
-    int64_t now_ns;
+    int64_t now_ns, end_ns;
 
-    while ((now_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME)) < disk->rest_until_ns &&
-           is_busy(disk, now_ns) && !disk->over) {
-        qemu_co_sleep_ns(disk->rest_until_ns - now_ns);
+    for (;;) {
+        now_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+        end_ns = MIN(disk->rest_until_ns, disk->last_write_ns + ACCESS_QUIET_NS);
+        if (now_ns >= end_ns || disk->over) {
+            return now_ns;
+        }
+        qemu_co_sleep_ns(end_ns - now_ns);
     }
-    return now_ns;
 }
 
 static void end_turn(AccessDisk *disk, int64_t bytes, int64_t began_ns)

@@ -537,13 +537,21 @@ static void coroutine_fn test_readers_of_a_view_give_way_to_a_guest_that_writes(
     }
     block_test_co_settle();
     g_assert_cmpuint(test_ram_held(b.source), ==, 1);
-    qemu_co_sleep_ns(SCALE_MS);
-    g_assert_true(test_ram_release_one(b.source)); /* it has taken a millisecond */
+    qemu_co_sleep_ns(200 * SCALE_US);
+    g_assert_true(test_ram_release_one(b.source)); /* it has taken 0.2 ms */
+    for (int i = 0; i < 3; i++) { /* and rests for 1.6 ms while the guest writes, */
+        block_test_co_fill(b.guest, 0, 4096, 7);
+        block_test_co_settle();
+        g_assert_cmpuint(test_ram_held(b.source), ==, 0);
+        qemu_co_sleep_ns(500 * SCALE_US);
+    }
+    qemu_co_sleep_ns(200 * SCALE_US);
+    g_assert_cmpuint(test_ram_held(b.source), ==, 1);
+    block_test_co_fill(b.guest, 0, 4096, 7);
+    g_assert_true(test_ram_release_one(b.source));
     block_test_co_settle();
     g_assert_cmpuint(test_ram_held(b.source), ==, 0);
-    qemu_co_sleep_ns(2 * SCALE_MS);
-    g_assert_cmpuint(test_ram_held(b.source), ==, 0);
-    qemu_co_sleep_ns(2 * SCALE_MS);
+    qemu_co_sleep_ns(1100 * SCALE_US); /* or until it has not for 1 ms */
     g_assert_cmpuint(test_ram_held(b.source), ==, 1);
     qemu_co_sleep_ns(30 * SCALE_MS);
     g_assert_true(test_ram_release_one(b.source));
