@@ -12,15 +12,11 @@ import time
 from qblk import DEADLINE, die_with_parent, have
 from tap import Skip
 
-# What nbdkit calls 'no space left', while the file that it is told of is there.
-ENOSPC = [f'error-{request}{more}' for request in ('pwrite', 'zero')
-          for more in ('=ENOSPC', '-rate=100%')]
-
 
 class Target:
     """The server of @image, from the start of the object until kill()."""
 
-    def __init__(self, t, image, name='target'):
+    def __init__(self, t, image, name='target', error='ENOSPC', requests=('pwrite', 'zero')):
         if not have('nbdkit'):
             raise Skip('nbdkit is not installed')
         self.image = image
@@ -28,16 +24,18 @@ class Target:
         self.log = t.path(name + '.log')
         self.full_sign = t.path(name + '.full')
         self.process = None
+        # What nbdkit fails with, while the file that it is told of is there.
+        self.errors = [f'error-{request}{more}' for request in requests
+                       for more in (f'={error}', '-rate=100%', f'-file={self.full_sign}')]
         self.start()
 
     def start(self):
         if os.path.exists(self.path):
             os.unlink(self.path)
-        signs = [f'error-{request}-file={self.full_sign}' for request in ('pwrite', 'zero')]
         with open(self.log, 'ab') as log:
             self.process = subprocess.Popen(
                 ['nbdkit', '-f', '-U', self.path, '--filter=error', 'file', self.image,
-                 *ENOSPC, *signs],
+                 *self.errors],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent)
         end = time.monotonic() + DEADLINE
         while True:
@@ -68,7 +66,7 @@ class Target:
         self.process.wait()
 
     def fill_up(self, full):
-        """From now on there is no room for a write; or there is again."""
+        """From now on there is no room for a write (or what else was chosen as the error); or there is again."""
         if full:
             with open(self.full_sign, 'wb'):
                 pass
