@@ -8,7 +8,9 @@ killed, stopped and continued.
     NBD_SERVERS=0 tests/flow/random-commands-do-no-harm.py     without servers that come and go (default: 2)
 
 What must hold, whatever is said: every command is answered in time and in form, the disk "gold" holds
-what was written to it, no sanitizer speaks, and "quit" ends the daemon soon and without a leak.
+what was written to it, though it is moved to another place again and again, a copy of it that is made
+while it stands still is equal to it, no sanitizer speaks, and "quit" ends the daemon soon and without a
+leak.
 
 Sessions are threads: the seed repeats what each says, not how the sessions interleave.
 """
@@ -24,6 +26,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
 import nbd  # noqa: E402
 import qblk  # noqa: E402
+import target as qblk_target  # noqa: E402
 from qblk import DEADLINE, KIB, MIB, Gone, Qmp  # noqa: E402
 from tap import main, need_qblk, test  # noqa: E402
 
@@ -35,6 +38,8 @@ GOLD_SIZE, BLOCK = 4 * MIB, 4 * KIB
 NODES = [f'n{i}' for i in range(8)]
 FILES = [f'f{i}' for i in range(5)]
 JOBS = [f'j{i}' for i in range(5)]
+MOVE = 'move'           # the job that moves the verified disk
+PLACES = [f'gold-{i}' for i in range(8)]
 EXPORTS = [f'e{i}' for i in range(4)]
 BITMAPS = [f'b{i}' for i in range(3)]
 SERVERS = [f's{i}' for i in range(int(os.environ.get('NBD_SERVERS', '2')))]
@@ -59,7 +64,7 @@ class Speaker:
         return {k.replace('_', '-'): v for k, v in members.items()} if self.r.random() < chance else {}
 
     def node(self):
-        return self.r.choice(NODES + ['gold', 'gold-file'] * 2)
+        return self.r.choice(NODES * 2 + ['gold', 'gold-file'] + PLACES)
 
     def other(self):
         """A node that may be written to: never the verified disk."""
@@ -155,6 +160,31 @@ class Speaker:
                 **self.maybe(.2, x_perf={**self.maybe(.5, max_workers=self.one(1, 2, 64)),
                                          **self.maybe(.5, max_chunk=self.one(0, 65536, 4096, MIB))})}
 
+    def mirror(self, drive=False):
+        """Never of the verified disk: whoever completes it would send its clients to a disk of everybody."""
+        target = {'target': self.other(), **self.maybe(.1, target_is_zero=self.one(True, False))}
+        if drive:
+            target = {'target': self.path(), **self.maybe(.7, format=self.one('raw', 'raw', 'qcow2')),
+                      **self.maybe(.7, mode=self.one('existing', 'absolute-paths')),
+                      **self.maybe(.5, node_name=self.other()),
+                      **self.maybe(.3, unmap=self.one(True, False))}
+        sync = self.one('full', 'full', 'full', 'top', 'none', 'none', 'bitmap', 'incremental')
+        bitmap = sync in ('bitmap', 'incremental') or self.r.random() < .05
+        return {'device': self.other(), 'sync': sync, **target, 'job-id': self.r.choice(JOBS),
+                **(self.maybe(.95, bitmap=self.r.choice(BITMAPS)) if bitmap else {}),
+                **self.maybe(.2, replaces=self.other()),
+                **self.maybe(.5, copy_mode=self.one('background', 'write-blocking')),
+                **self.maybe(.3, granularity=self.one(512, 4096, 65536, MIB, 64 * MIB, 1000, 256)),
+                **self.maybe(.3, buf_size=self.one(0, 1, 65536, MIB, 16 * MIB, 1 << 40)),
+                **self.maybe(.3, speed=self.one(0, 1, 65536, MIB, 64 * MIB)),
+                **self.maybe(.4, on_source_error=self.r.choice(POLICIES)),
+                **self.maybe(.4, on_target_error=self.r.choice(POLICIES)),
+                **self.maybe(.2, auto_finalize=False), **self.maybe(.2, auto_dismiss=False)}
+
+    def change(self):
+        return {'id': self.r.choice(JOBS + [MOVE]), 'type': 'mirror' if self.r.random() < .9 else 'backup',
+                'copy-mode': self.one('background', 'write-blocking')}
+
     def stage(self):
         return {**self.maybe(.6, ram=self.one(65536, 65536, MIB, 16 * MIB, 1000)),
                 **self.maybe(.6, scratch=self.one(0, MIB, 3 * MIB, 64 * MIB)),
@@ -185,6 +215,8 @@ class Speaker:
                             for _ in range(self.r.randrange(3))]}
 
     def action(self):
+        if self.r.random() < .03:
+            return {'type': 'blockdev-mirror', 'data': self.mirror()}   # there is no such action
         kind = self.one('block-dirty-bitmap-add', 'block-dirty-bitmap-clear', 'blockdev-backup',
                         'block-dirty-bitmap-enable', 'block-dirty-bitmap-disable', 'drive-backup',
                         'block-dirty-bitmap-merge', 'block-dirty-bitmap-remove', 'blockdev-backup',
@@ -219,12 +251,13 @@ class Speaker:
                 **self.maybe(.8, limits=limits)}
 
     def job(self, key):
-        return {key: self.r.choice(JOBS)}
+        return {key: self.r.choice(JOBS * 3 + [MOVE])}
 
     def talk(self):
         """(command, arguments), as they should be."""
         r = self.r
-        job_verb = self.one('pause', 'resume', 'cancel', 'finalize', 'dismiss', 'complete')
+        job_verb = self.one('pause', 'resume', 'resume', 'cancel', 'finalize', 'dismiss', 'complete',
+                            'complete')
         by_id = job_verb in ('finalize', 'dismiss')
         return r.choices([
             lambda: ('blockdev-add', self.tree()),
@@ -232,6 +265,9 @@ class Speaker:
             lambda: ('blockdev-reopen', {'options': [self.tree() for _ in range(r.randrange(1, 3))]}),
             lambda: ('blockdev-backup', self.backup()),
             lambda: ('drive-backup', self.backup(True)),
+            lambda: ('blockdev-mirror', self.mirror()),
+            lambda: ('drive-mirror', self.mirror(True)),
+            lambda: ('block-job-change', self.change()),
             lambda: ('job-' + job_verb, self.job('id')),
             lambda: ('block-job-' + job_verb, {**self.job('id' if by_id else 'device'), **(
                 self.maybe(.5, force=self.one(True, False)) if job_verb == 'cancel' else {})}),
@@ -254,7 +290,7 @@ class Speaker:
                                          'block', 'blockstats', 'iothreads', 'status'), {}),
             lambda: (self.one('nbd-server-stop', 'query-qmp-schema', 'query-commands', 'query-version',
                               'qmp_capabilities', 'no-such-command'), {}),
-        ], weights=[16, 7, 5, 14, 5, 10, 14, 3, 7, 5, 5, 2, 8, 5, 4, 2, 6, 5, 3, 5, 1])[0]()
+        ], weights=[16, 7, 5, 14, 5, 14, 5, 5, 10, 14, 3, 7, 5, 5, 2, 8, 5, 4, 2, 6, 5, 3, 5, 1])[0]()
 
     def spoil(self, value):
         """Something in @value is dropped, replaced or added."""
@@ -283,6 +319,10 @@ class Speaker:
     def harmless(self, name, arguments):
         """Whether the verified disk is only read: a spoilt command must not become its writer."""
         text = json.dumps(arguments)
+        if MOVE in arguments.values() if isinstance(arguments, dict) else False:
+            # Whether it has moved is for its mover to know: others may end it by force only.
+            return arguments.get('force') is True if 'cancel' in name else \
+                'complete' not in name and 'dismiss' not in name
         if name in ('blockdev-add', 'blockdev-reopen', 'block-export-add', 'block_resize'):
             return 'gold' not in text
         return '"target": "gold' not in text
@@ -341,7 +381,7 @@ class Session(threading.Thread):
                     while not self.run_.over():
                         self.talk(qmp)
                 except Gone as e:
-                    assert self.run_.daemon.alive() and 'leaves' in str(e), e
+                    assert 'leaves' in str(e), f'{e}, and has ended with {self.run_.daemon.process.wait(DEADLINE)}'
                 finally:
                     qmp.close()
         except BaseException as e:  # pylint: disable=broad-except
@@ -409,13 +449,236 @@ class Gold(threading.Thread):
                 try:
                     h.connect_uri(self.run_.daemon.uri('gold'))
                     while not self.run_.over():
-                        self.step(h)
+                        with self.run_.gate:
+                            pass
+                        with self.run_.gold_lock:
+                            self.step(h)
                     h.shutdown()
                 except nbd.Error:
+                    self.run_.broken = time.monotonic()
                     assert self.run_.daemon.alive(), 'the daemon is gone'
                     self.run_.offer_gold()
         except BaseException as e:  # pylint: disable=broad-except
             self.run_.fail(self, e)
+
+
+class Mover(threading.Thread):
+    """Mirrors the verified disk, while it is written, to one place after another: to a file, through a
+    throttle, to a server that is killed and stopped; completes it, cancels it, or sees others end it."""
+
+    def __init__(self, run, seed):
+        super().__init__(daemon=True)
+        self.run_ = run
+        self.r = random.Random(seed)
+        self.said = []
+        self.moves = self.copies = self.failures = 0
+        self.qmp = None
+        self.server = None
+        self.done, self.may_end = threading.Event(), threading.Event()
+
+    def say(self, name, arguments):
+        """The reply, or the error's words after "!"."""
+        self.said.append([round(time.monotonic() - self.run_.begin, 3), name, arguments])
+        try:
+            answer = self.qmp(name, arguments)
+        except qblk.QmpError as e:
+            answer = '! ' + e.desc
+        self.said[-1].append(answer if isinstance(answer, str) else 'ok')
+        return answer
+
+    def serve(self, image):
+        self.server = self.server or qblk_target.Target(self.run_.t, image, 'gold-server')
+        if self.server.image != image:
+            self.server.kill()
+            self.server.image = image
+            self.server.start()
+        return self.server.node()
+
+    def where(self, image):
+        """The node below the target."""
+        kinds = ['file', 'file', 'throttle']
+        if qblk.have('nbdkit') and not self.run_.home_is_far:
+            kinds += ['nbd', 'nbd']
+        kind = self.r.choice(kinds)
+        if kind == 'nbd':
+            return {**self.serve(image), 'reconnect-delay': 30, 'discard': 'unmap'}
+        file = {'driver': 'file', 'filename': image, 'discard': 'unmap'}
+        return file if kind == 'file' else {'driver': 'throttle', 'throttle-group': 'gold-slow',
+                                            'file': file}
+
+    def options(self):
+        r = self.r
+        return {'job-id': MOVE, 'device': self.run_.home, 'sync': 'full', **{
+            k: v for k, v in {
+                'copy-mode': r.choice(['background', 'write-blocking']),
+                'granularity': r.choice([512, 4096, 65536, MIB, 64 * MIB]),
+                'buf-size': r.choice([0, 1, 65536, 300000, MIB]),
+                'speed': r.choice([0, 256 * KIB, MIB, 16 * MIB]),
+                'on-source-error': r.choice(POLICIES), 'on-target-error': r.choice(POLICIES),
+                'replaces': self.run_.home, 'auto-finalize': False, 'auto-dismiss': False}.items()
+            if r.random() < (.15 if 'auto' in k else .5)}}
+
+    def begin(self, node, image):
+        """Whether the job runs."""
+        options = self.options()
+        if self.r.random() < .2:
+            answer = self.say('drive-mirror', {**options, 'target': image, 'format': 'raw',
+                                               'node-name': node})
+            self.run_.target_is_far = False
+            return not isinstance(answer, str)
+        with open(image, 'wb') as f:
+            # Whatever is there must be gone in the end.
+            zero = self.r.random() < .5
+            f.truncate(GOLD_SIZE)
+            if not zero:
+                f.write(self.r.randbytes(GOLD_SIZE))
+        file = self.where(image)
+        self.run_.target_is_far = file['driver'] == 'nbd'
+        if isinstance(self.say('blockdev-add', {'driver': 'raw', 'node-name': node, 'discard': 'unmap',
+                                                'file': file}), str):
+            return False
+        if zero and self.r.random() < .3:
+            options['target-is-zero'] = True
+        return not isinstance(self.say('blockdev-mirror', {**options, 'target': node}), str)
+
+    def state(self):
+        return next((j['status'] for j in self.qmp('query-jobs') if j['id'] == MOVE), 'null')
+
+    def harass(self):
+        """Something that the job must bear."""
+        r = self.r
+        what = r.choice(['pause', 'speed', 'change', 'server', 'nothing', 'nothing'])
+        if what == 'pause':
+            self.say('job-pause', {'id': MOVE})
+            self.run_.stop.wait(r.choice([0, .01, .1]))
+            self.say('job-resume', {'id': MOVE})
+        elif what == 'speed':
+            self.say('block-job-set-speed', {'device': MOVE, 'speed': r.choice([0, 65536, 16 * MIB])})
+        elif what == 'change':
+            self.say('block-job-change', {'id': MOVE, 'type': 'mirror', 'copy-mode': r.choice(
+                ['background', 'write-blocking'])})
+        elif what == 'server' and self.server:
+            if r.random() < .5:
+                self.server.kill()
+                self.run_.stop.wait(r.choice([0, .05, .5]))
+                self.server.start()
+            else:
+                self.server.stop()
+                self.run_.stop.wait(r.choice([0, .05, .5]))
+                self.server.go_on()
+        self.run_.stop.wait(r.choice([0, .01, .1, .3]))
+
+    def drive(self, until):
+        """Until the job is in one of these states: who stopped it or slowed it down has had his time."""
+        end = time.monotonic() + 2 * DEADLINE
+        state = self.state()
+        while state not in until:
+            assert time.monotonic() < end, f'the mirror stays {state}: {self.qmp("query-block-jobs")}'
+            help_on = {'pending': 'job-finalize', 'concluded': 'job-dismiss', 'paused': 'job-resume',
+                       'standby': 'job-resume'}
+            if state in help_on:
+                self.say(help_on[state], {'id': MOVE})
+            elif self.r.random() < .1:
+                self.say('block-job-set-speed', {'device': MOVE, 'speed': 0})
+            self.run_.stop.wait(.01)
+            state = self.state()
+        return state
+
+    def outcome(self):
+        """How the job has ended."""
+        self.drive(['null'])
+        e = self.qmp.job_end(MOVE)
+        good = e['event'] == 'BLOCK_JOB_COMPLETED' and 'error' not in e['data']
+        self.said.append([round(time.monotonic() - self.run_.begin, 3), e['event'], e['data'], 'ok'])
+        self.failures += not good
+        return good
+
+    def complete(self, node, image):
+        with self.run_.home_lock:
+            command = self.r.choice([('job-complete', {'id': MOVE}), ('block-job-complete', {'device': MOVE})])
+            asked = not isinstance(self.say(*command), str)
+            if self.r.random() < .3:
+                self.harass()
+            if not asked:
+                self.say('block-job-cancel', {'device': MOVE, 'force': True})
+            if self.outcome() and asked:
+                self.run_.home, self.run_.image = node, image
+                self.run_.home_is_far = self.run_.target_is_far
+                self.moves += 1
+
+    def keep(self, image):
+        """Cancelled when it was ready: equal, for nobody wrote meanwhile."""
+        with self.run_.gate, self.run_.gold_lock:
+            asked = not isinstance(self.say('block-job-cancel', {'device': MOVE}), str)
+            sure = time.monotonic() - self.run_.broken > 2    # what was cut off then may still be written
+            if self.outcome() and asked and sure:
+                self.copies += 1
+                with open(image, 'rb') as f, open(self.run_.image, 'rb') as g:
+                    assert f.read() == g.read(), 'the copy of a disk that stood still is another one'
+
+    def names(self):
+        return [n['node-name'] for n in self.qmp('query-named-block-nodes')]
+
+    def free_name(self):
+        """Of a node that is not there: whoever still reads what was left may do so as long as he likes."""
+        while not self.run_.over():
+            used = self.names()
+            for node in self.r.sample(PLACES, len(PLACES)):
+                if node not in used and node != self.run_.home:
+                    return node
+                if node != self.run_.home:
+                    self.say('blockdev-del', {'node-name': node})
+            self.run_.stop.wait(.05)
+        return None
+
+    def turn(self):
+        node = self.free_name()
+        if not node:
+            return
+        image = os.path.join(self.run_.dir, node + '.img')
+        if not self.begin(node, image):
+            self.run_.pause()
+            return
+        for _ in range(self.r.randrange(4)):
+            self.harass()
+        what = self.r.choice(['complete', 'complete', 'complete', 'keep', 'keep', 'force'])
+        if what != 'force':
+            self.drive(['ready', 'concluded', 'null'])
+            for _ in range(self.r.randrange(3)):
+                self.harass()
+        if what == 'complete':
+            self.complete(node, image)
+        elif what == 'keep':
+            self.keep(image)
+        else:
+            self.say('block-job-cancel', {'device': MOVE, 'force': True})
+            self.outcome()
+
+    def work(self):
+        try:
+            self.qmp = self.run_.daemon.connect()
+            while not self.run_.over():
+                self.turn()
+                self.qmp.events.clear()
+        except BaseException as e:  # pylint: disable=broad-except
+            self.run_.fail(self, e)
+
+    def run(self):
+        """The server dies with the thread that started it, and the disk may be there."""
+        self.work()
+        self.done.set()
+        self.may_end.wait()
+
+    def join(self, timeout=None):
+        self.done.wait(timeout)
+
+    def is_alive(self):
+        return not self.done.is_set()
+
+    def end(self):
+        self.may_end.set()
+        if self.server:
+            self.server.kill()
 
 
 class Client(threading.Thread):
@@ -546,12 +809,20 @@ class Run:
         self.begin = time.monotonic()
         self.stop = threading.Event()
         self.failure = None
+        # Where the verified disk is; who holds the lock is moving it.
+        self.home, self.image, self.home_is_far = 'gold', t.path('gold.img'), False
+        self.target_is_far = False
+        self.home_lock = threading.Lock()
+        # Its writer waits at the gate while somebody wants it to stand still.
+        self.gate, self.gold_lock = threading.Lock(), threading.Lock()
+        self.broken = self.begin
         # A spoilt file name may be a relative one: what it makes goes with the test.
         qblk.DAEMON = os.path.abspath(qblk.DAEMON)
         os.chdir(self.dir)
         for name in FILES:
             t.image(name, t.random.choice([MIB, 4 * MIB, 4 * MIB, 5 * MIB]))
         self.daemon = t.daemon('--object', 'iothread,id=io0', '--object', 'throttle-group,id=t0',
+                               '--object', 'throttle-group,id=gold-slow,x-bps-write=16777216,x-iops-total=1000',
                                env={'UBSAN_OPTIONS': 'print_stacktrace=1', 'ASAN_OPTIONS': 'handle_abort=1'})
         self.daemon.file('gold', t.image('gold.img', GOLD_SIZE))
         self.daemon.export('gold', 'gold')
@@ -568,17 +839,38 @@ class Run:
         self.stop.set()
 
     def offer_gold(self):
-        """The server or the export was taken away: bring them back."""
+        """The server, the export or the node that nobody else used was taken away: bring them back."""
         qmp = self.daemon.connect()
-        for name, arguments in (
-                ('nbd-server-start', {'addr': {'type': 'unix', 'data': {'path': self.daemon.nbd_path}}}),
-                ('block-export-add', {'type': 'nbd', 'id': 'export-gold', 'node-name': 'gold',
-                                      'name': 'gold', 'writable': True})):
-            qmp.send_raw(json.dumps({'execute': name, 'arguments': arguments, 'id': 1}).encode())
-            while 'event' in qmp.read():
-                pass
+        iothread = {'iothread': 'io0'} if random.random() < .3 else {}
+        with self.home_lock:
+            for name, arguments in (
+                    ('nbd-server-start', {'addr': {'type': 'unix', 'data': {'path': self.daemon.nbd_path}}}),
+                    ('blockdev-add', {'driver': 'raw', 'node-name': self.home, 'discard': 'unmap', 'file': {
+                        'driver': 'file', 'filename': self.image, 'discard': 'unmap'}}),
+                    ('block-export-add', {'type': 'nbd', 'id': 'export-gold', 'node-name': self.home,
+                                          'name': 'gold', 'writable': True, **iothread})):
+                qmp.send_raw(json.dumps({'execute': name, 'arguments': arguments, 'id': 1}).encode())
+                while 'event' in qmp.read():
+                    pass
         qmp.close()
         self.pause()
+
+    def autopsy(self):
+        """ON_FAILURE=PROGRAM is given the daemon's process id."""
+        if os.environ.get('ON_FAILURE'):
+            os.system(f'{os.environ["ON_FAILURE"]} {self.daemon.process.pid}')
+
+    def quit(self):
+        """Soon, whatever is under way."""
+        d = self.daemon
+        d.qmp.close()
+        d.qmp = Qmp(d.qmp_path)
+        d.qmp('quit')
+        try:
+            d.process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.autopsy()
+            raise
 
     @staticmethod
     def unanswered(threads):
@@ -595,9 +887,8 @@ class Run:
             thread.join(max(0.01, end - time.monotonic()))
             if thread.is_alive() and not self.failure:
                 self.failure = thread, AssertionError('it waits for an answer for ever')
-        if self.failure and os.environ.get('ON_FAILURE'):
-            os.system(f'{os.environ["ON_FAILURE"]} {self.daemon.process.pid}')
         if self.failure:
+            self.autopsy()
             who, error = self.failure
             last = '\n'.join(json.dumps(s) for s in who.said[-6:] + self.unanswered(threads))
             raise AssertionError(f'{type(who).__name__}: {type(error).__name__}: {error}\n{last}') \
@@ -624,23 +915,24 @@ def _(t):
     sessions = [Session(run, t.random.randrange(1 << 40)) for _ in range(SESSIONS)]
     clients = [Client(run, t.random.randrange(1 << 40)) for _ in range(CLIENTS)]
     servers = [Servers(run, t.random.randrange(1 << 40))] if SERVERS and qblk.have('nbdkit') else []
+    mover = Mover(run, t.random.randrange(1 << 40))
     try:
-        run.watch([gold, *sessions, *clients, *servers])
+        run.watch([gold, mover, *sessions, *clients, *servers])
     finally:
         os.chdir(qblk.ROOT)
-        keep_record(run, sessions)
+        keep_record(run, [mover, *sessions])
     d = run.daemon
-    d.qmp.close()
-    d.qmp = Qmp(d.qmp_path)
+    run.quit()
     d.close()
-    for server in servers:
+    for server in [mover, *servers]:
         server.end()
-    with open(t.path('gold.img'), 'rb') as f:
+    with open(run.image, 'rb') as f:
         gold.look(f.read(), 0)
     for word in ('Sanitizer', 'runtime error', 'ssertion'):
         assert word not in d.said(), d.said()
     print(f'# {sum(s.good for s in sessions)} commands obeyed, {sum(s.bad for s in sessions)} refused, '
-          f'{gold.writes} verified writes, {sum(c.requests for c in clients)} other requests')
+          f'{gold.writes} verified writes, {sum(c.requests for c in clients)} other requests, the disk '
+          f'moved {mover.moves} times and copied {mover.copies} times, {mover.failures} were cancelled or failed')
 
 
 if __name__ == '__main__':
