@@ -610,7 +610,7 @@ class Mover(threading.Thread):
         """Cancelled when it was ready: equal, for nobody wrote meanwhile."""
         with self.run_.gate, self.run_.gold_lock:
             asked = not isinstance(self.say('block-job-cancel', {'device': MOVE}), str)
-            sure = time.monotonic() - self.run_.broken > 2    # what was cut off then may still be written
+            sure = time.monotonic() - self.run_.broken > .5   # what was cut off then may still be written
             if self.outcome() and asked and sure:
                 self.copies += 1
                 with open(image, 'rb') as f, open(self.run_.image, 'rb') as g:
