@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* One test for each rule that random stories meet too seldom: what must happen in which order. */
+#include <errno.h>
+#include "tests/unit/mirror/scene.h"
+
+#define DISK_BYTES (4 * MiB)
+#define SOON_NS    (INT64_C(1000) * SCALE_MS)
+
+/* A kept target is what the source is. */
+static void coroutine_fn keep_and_expect_equal(Scene *s)
+{
+    scene_wait_ready(s);
+    job_user_cancel(&s->job->job, false, &error_abort);
+    g_assert_cmpint(scene_wait_end(s), ==, 0);
+    scene_expect_equal(s);
+    scene_tear_down(s);
+}
+
+/* M1: it may have changed the disk all the same. */
+static void coroutine_fn test_a_write_that_has_failed_is_copied(void)
+{
+    for (int mode = 0; mode < 2; mode++) {
+        uint8_t buf[4096] = "f";
+        Scene s;
+
+        scene_set_up(&s, DISK_BYTES);
+        s.args.copy_mode = mode;
+        scene_start(&s);
+        scene_wait_ready(&s);
+        test_ram_set_late_errors(s.source, true);
+        test_ram_set_error(s.source, TEST_RAM_WRITE, 0, DISK_BYTES, EIO, 1);
+        g_assert_cmpint(bdrv_co_pwrite(s.user, 64 * KiB, sizeof(buf), buf, 0), ==, -EIO);
+        keep_and_expect_equal(&s);
+    }
+}
+
+/* M1: marked before the source has it, it would be copied too early, and not again. */
+static void coroutine_fn test_a_write_that_takes_long_is_copied_when_the_source_has_it(void)
+{
+    for (int mode = 0; mode < 2; mode++) {
+        BlockTestRequest *write;
+        Scene s;
+
+        scene_set_up(&s, DISK_BYTES);
+        s.args.copy_mode = mode;
+        scene_start(&s);
+        scene_wait_ready(&s);
+        test_ram_hold(s.source, TEST_RAM_WRITE, 64 * KiB, 8192);
+        write = block_test_co_start(s.user, BLOCK_TEST_WRITE, 64 * KiB, 8192, 'l');
+        test_ram_co_wait_held(s.source, 1);
+        block_test_co_fill(s.user, MiB, 4096, 'o'); /* so that the job looks for what to copy */
+        qemu_co_sleep_ns(SOON_NS);
+        test_ram_release(s.source);
+        g_assert_cmpint(block_test_co_join(write), ==, 0);
+        keep_and_expect_equal(&s);
+    }
+}
+
+/* M2: that there were zeros is known from before the bits were taken. */
+static void coroutine_fn test_zeros_that_are_not_any_more_are_copied_as_data(void)
+{
+    enum { RUNS = 12 }; /* more than are begun at once */
+    BlockTestRequest *writes[RUNS];
+    Scene s;
+
+    scene_use(&s, test_ram_new("source", RUNS * 2 * MiB), test_ram_new("target", RUNS * 2 * MiB));
+    for (int i = 0; i < RUNS; i++) {
+        test_ram_poke_pattern(s.target, i * 2 * MiB, 512 * KiB, 3);
+    }
+    test_ram_hold(s.target, TEST_RAM_ZERO, 0, s.len);
+    scene_start(&s);
+    test_ram_co_wait_held(s.target, 4);
+    for (int i = 0; i < RUNS; i++) {
+        writes[i] =
+            block_test_co_start(s.user, BLOCK_TEST_WRITE, i * 2 * MiB + 64 * KiB, 4096, 'd');
+    }
+    for (int i = 0; i < RUNS; i++) {
+        g_assert_cmpint(block_test_co_join(writes[i]), ==, 0);
+    }
+    test_ram_release(s.target);
+    keep_and_expect_equal(&s);
+}
+
+/* M3: who waited for a chunk asks for it again, and waits for the one who was faster. */
+static void coroutine_fn test_two_that_wait_for_a_chunk_have_it_one_after_the_other(void)
+{
+    BlockTestRequest *writes[3];
+    uint8_t buf[4096];
+    Scene s;
+
+    scene_set_up(&s, DISK_BYTES);
+    s.args.copy_mode = MIRROR_COPY_MODE_WRITE_BLOCKING;
+    scene_watch_target(&s, 64 * KiB);
+    test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
+    scene_start(&s);
+    test_ram_co_wait_held(s.target, 1);
+    for (int i = 0; i < 3; i++) {
+        writes[i] = block_test_co_start(s.user, BLOCK_TEST_WRITE, i * 8192, sizeof(buf), 'a' + i);
+    }
+    test_ram_set_delay(s.target, TEST_RAM_WRITE, SCALE_MS);
+    test_ram_release(s.target);
+    for (int i = 2; i >= 0; i--) {
+        g_assert_cmpint(block_test_co_join(writes[i]), ==, 0);
+        test_ram_peek(s.target, i * 8192, buf, sizeof(buf));
+        g_assert_cmpint(buf[0], ==, 'a' + i);
+    }
+    keep_and_expect_equal(&s);
+}
+
+/* M4: zeros that could not be brought to the target are dirty again. */
+static void coroutine_fn test_zeros_that_failed_are_tried_again(void)
+{
+    Scene s;
+
+    scene_use(&s, test_ram_new("source", 8 * MiB), test_ram_new("target", 8 * MiB));
+    test_ram_poke_pattern(s.target, 2 * MiB, 4 * MiB, 3);
+    test_ram_set_error(s.target, TEST_RAM_ZERO, 0, s.len, EIO, 3);
+    s.args.on_target_error = BLOCKDEV_ON_ERROR_IGNORE;
+    scene_start(&s);
+    keep_and_expect_equal(&s);
+}
+
+/* L2 */
+static void coroutine_fn test_a_job_pauses_only_when_nothing_is_in_flight(void)
+{
+    Scene s;
+
+    scene_set_up(&s, DISK_BYTES);
+    test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
+    scene_start(&s);
+    test_ram_co_wait_held(s.target, 1);
+    job_user_pause(&s.job->job, &error_abort);
+    qemu_co_sleep_ns(SOON_NS);
+    g_assert_cmpint(s.job->job.status, ==, JOB_STATUS_RUNNING);
+    test_ram_release(s.target);
+    scene_wait_status(&s, JOB_STATUS_PAUSED);
+    g_assert_cmpuint(s.target->in_flight, ==, 0);
+    job_user_resume(&s.job->job, &error_abort);
+    keep_and_expect_equal(&s);
+}
+
+static void add_tests(void)
+{
+    qemu_clock_set_virtual(true);
+    block_test_add("/mirror/rules/a write that has failed is copied",
+                   test_a_write_that_has_failed_is_copied);
+    block_test_add("/mirror/rules/a write that takes long is copied when the source has it",
+                   test_a_write_that_takes_long_is_copied_when_the_source_has_it);
+    block_test_add("/mirror/rules/zeros that are not any more are copied as data",
+                   test_zeros_that_are_not_any_more_are_copied_as_data);
+    block_test_add("/mirror/rules/two that wait for a chunk have it one after the other",
+                   test_two_that_wait_for_a_chunk_have_it_one_after_the_other);
+    block_test_add("/mirror/rules/zeros that failed are tried again",
+                   test_zeros_that_failed_are_tried_again);
+    block_test_add("/mirror/rules/a job pauses only when nothing is in flight",
+                   test_a_job_pauses_only_when_nothing_is_in_flight);
+}
+
+int main(int argc, char **argv)
+{
+    return block_test_main(argc, argv, add_tests);
+}
