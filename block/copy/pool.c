@@ -79,6 +79,11 @@ void copy_pool_free(CopyPool *pool)
     g_free(pool);
 }
 
+bool copy_pool_has_memory(const CopyPool *pool)
+{
+    return pool->arena;
+}
+
 void *coroutine_fn copy_pool_get(CopyPool *pool)
 {
     CopyChunk *chunk;

@@ -324,6 +324,10 @@ static int size_buffers(MirrorBlockJob *s, const MirrorJobArgs *args, Error **er
     }
     s->max_chunks = bytes / chunk;
     s->buf = copy_pool_new(args->source, s->granularity, s->max_chunks);
+    if (!copy_pool_has_memory(s->buf)) {
+        error_setg(errp, "Could not allocate %" PRId64 " bytes for the job's buffers", bytes);
+        return -ENOMEM;
+    }
     return 0;
 }
 

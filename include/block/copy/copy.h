@@ -17,6 +17,8 @@ typedef struct CopyPool CopyPool;
 CopyPool *copy_pool_new(BlockDriverState *bs, size_t chunk_bytes, unsigned max_chunks);
 /* All chunks must be back. */
 void copy_pool_free(CopyPool *pool);
+/* False: the system gave no memory, and copy_pool_get() always returns NULL. */
+bool copy_pool_has_memory(const CopyPool *pool);
 /* Yields while all are out.  NULL: no memory. */
 void *coroutine_fn copy_pool_get(CopyPool *pool);
 void copy_pool_put(CopyPool *pool, void *chunk);

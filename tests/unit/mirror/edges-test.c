@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A mirror at its edges: what is slow, fails or is asked for where it is least expected. */
 #include <errno.h>
+#include <sys/resource.h>
 #include "tests/unit/mirror/scene.h"
 
 #define DISK_BYTES (4 * MiB)
@@ -178,6 +179,34 @@ static void coroutine_fn test_a_switch_over_that_is_refused_leaves_guests_with_t
     }
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+#define HAS_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define HAS_SANITIZER 1
+#endif
+#endif
+
+/* M7: rather no mirror than one without buffers. */
+static void coroutine_fn test_a_job_whose_buffers_the_system_does_not_give_is_refused(void)
+{
+#ifdef HAS_SANITIZER
+    g_test_skip("a sanitizer needs more address space than can be allowed here");
+#else
+    struct rlimit before, tight = {.rlim_cur = 256 * MiB, .rlim_max = RLIM_INFINITY};
+    Scene s;
+
+    scene_set_up(&s, DISK_BYTES);
+    s.args.buf_size = 1 * GiB;
+    g_assert_cmpint(getrlimit(RLIMIT_AS, &before), ==, 0);
+    tight.rlim_max = before.rlim_max;
+    g_assert_cmpint(setrlimit(RLIMIT_AS, &tight), ==, 0);
+    scene_refuse(&s, "Could not allocate 1073741824 bytes for the job's buffers");
+    g_assert_cmpint(setrlimit(RLIMIT_AS, &before), ==, 0);
+    scene_tear_down(&s);
+#endif
+}
+
 static void add_tests(void)
 {
     qemu_clock_set_virtual(true);
@@ -189,6 +218,8 @@ static void add_tests(void)
                    test_a_job_that_has_ended_cannot_be_changed);
     block_test_add("/mirror/edges/a switch-over that is refused leaves guests with the source",
                    test_a_switch_over_that_is_refused_leaves_guests_with_the_source);
+    block_test_add("/mirror/edges/a job whose buffers the system does not give is refused",
+                   test_a_job_whose_buffers_the_system_does_not_give_is_refused);
 }
 
 int main(int argc, char **argv)
