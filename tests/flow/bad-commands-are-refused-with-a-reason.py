@@ -196,5 +196,90 @@ def _(t):
     refuse(d, ['nope'], 'drive-backup', dict(arguments, target=t.path('x'), format='nope'))
 
 
+MIRROR = {'job-id': 'j', 'device': 'src', 'target': 'dst', 'sync': 'full'}
+
+
+@test('a mirror with an option that makes no sense is refused, and the option named')
+def _(t):
+    d = two_disks(t)
+    d.qmp('block-dirty-bitmap-add', node='src', name='b')
+    for words, change in [
+            (['sync'], {'sync': None}), (['sync', 'half'], {'sync': 'half'}), (['device'], {'device': 7}),
+            (['granularity', '512'], {'granularity': 256}), (['granularity', '64MB'], {'granularity': 1 << 27}),
+            (['granularity', 'power of 2'], {'granularity': 5000}), (['granularity'], {'granularity': -1}),
+            (['granularity'], {'granularity': 1 << 32}), (['granularity'], {'granularity': 4096.5}),
+            (['buf-size'], {'buf-size': -1}), (['buf-size'], {'buf-size': 1 << 40}),
+            (['buf-size'], {'buf-size': 1 << 62}), (['buf-size'], {'buf-size': '1M'}),
+            (['speed'], {'speed': -1}), (['speed'], {'speed': 'fast'}), (['1 2'], {'job-id': '1 2'}),
+            (['copy-mode', 'soon'], {'copy-mode': 'soon'}), (['unmap'], {'unmap': True}),
+            (['on-source-error', 'cry'], {'on-source-error': 'cry'}),
+            (['on-target-error', 'cry'], {'on-target-error': 'cry'}),
+            (['auto-finalize'], {'auto-finalize': 'yes'}), (['auto-dismiss'], {'auto-dismiss': 1}),
+            (['target-is-zero'], {'target-is-zero': 'x'}), (['filter-node-name'], {'filter-node-name': 'x'}),
+            (['cancel-timeout'], {'cancel-timeout': -1}), (['bogus'], {'bogus': 1}),
+            (['incremental'], {'sync': 'incremental'}), (['incremental'], {'sync': 'incremental', 'bitmap': 'b'}),
+            (['bitmap'], {'sync': 'bitmap'}), (['ghost'], {'sync': 'bitmap', 'bitmap': 'ghost'}),
+            (['bitmap'], {'bitmap': 'b'}), (['bitmap'], {'sync': 'none', 'bitmap': 'b'})]:
+        refuse(d, words, 'blockdev-mirror',
+               {k: v for k, v in dict(MIRROR, **change).items() if v is not None})
+
+
+@test('a mirror of what is not there, into itself, or into a disk of another size is refused')
+def _(t):
+    d = two_disks(t)
+    d.file('small', t.image('small.img', 3 * MIB))
+    d.file('large', t.image('large.img', 5 * MIB))
+    for words, change in [(['ghost'], {'device': 'ghost'}), (['ghost'], {'target': 'ghost'}),
+                          (['itself'], {'target': 'src'}), (['src'], {'target': 'src-file'}),
+                          (['src'], {'device': 'src-file', 'target': 'src'}),
+                          (['different sizes'], {'target': 'small'}), (['different sizes'], {'target': 'large'}),
+                          (['ghost'], {'replaces': 'ghost'}), (['dst'], {'replaces': 'dst'}),
+                          (['small'], {'replaces': 'small'})]:
+        refuse(d, words, 'blockdev-mirror', dict(MIRROR, **change))
+
+
+@test('a mirror to a read-only node, and of disks that jobs use, is refused')
+def _(t):
+    d = two_disks(t)
+    d.add(driver='file', node_name='fixed', filename=t.image('fixed.img', 4 * MIB), read_only=True)
+    d.file('more', t.image('more.img', 4 * MIB))
+    refuse(d, ['read-only'], 'blockdev-mirror', dict(MIRROR, target='fixed'))
+    d.qmp('blockdev-mirror', MIRROR)
+    d.qmp.event('BLOCK_JOB_READY')
+    for words, change in [(['src'], {'target': 'more'}), (['dst'], {'device': 'more'}),
+                          (['dst'], {'device': 'dst', 'target': 'more'}),
+                          (['src'], {'device': 'more', 'target': 'src'})]:
+        refuse(d, words, 'blockdev-mirror', dict(MIRROR, **change, **{'job-id': 'k'}))
+    d.file('one-more', t.image('one-more.img', 4 * MIB))
+    refuse(d, ["'j'"], 'blockdev-mirror', dict(MIRROR, device='more', target='one-more'))
+    refuse(d, ['dst'], 'blockdev-backup', dict(MIRROR, device='more', **{'job-id': 'k'}))
+    for node in ('src', 'dst'):
+        refuse(d, ['mirror'], 'block_resize', {'node-name': node, 'size': 8 * MIB})
+        refuse(d, [node], 'blockdev-del', {'node-name': node})
+    refuse(d, ['backup'], 'block-job-change', {'id': 'j', 'type': 'backup'})
+    refuse(d, ['soon'], 'block-job-change', {'id': 'j', 'type': 'mirror', 'copy-mode': 'soon'})
+    refuse(d, ['copy-mode'], 'block-job-change', {'id': 'j', 'type': 'mirror'})
+    refuse(d, ['ghost'], 'block-job-change', {'id': 'ghost', 'type': 'mirror', 'copy-mode': 'background'},
+           cls='DeviceNotActive')
+    d.qmp('block-job-cancel', device='j')
+    d.qmp.job_ok('j')
+
+
+@test('drive-mirror to a file that it cannot make, or by a name that it is not told, is refused')
+def _(t):
+    d = two_disks(t)
+    need_command(d, 'drive-mirror')
+    arguments = {'job-id': 'j', 'device': 'src', 'target': t.path('nowhere/x.img'), 'sync': 'full',
+                 'format': 'raw'}
+    refuse(d, ['nowhere'], 'drive-mirror', arguments)
+    refuse(d, ['none.img'], 'drive-mirror', dict(arguments, target=t.path('none.img'), mode='existing'))
+    refuse(d, ['nope'], 'drive-mirror', dict(arguments, target=t.path('x'), format='nope'))
+    refuse(d, ['node-name'], 'drive-mirror', dict(arguments, target=t.path('x'), replaces='src'))
+    refuse(d, ['in use'], 'drive-mirror', dict(arguments, target=t.path('src.img')))
+    refuse(d, ['dst'], 'drive-mirror', dict(arguments, target=t.path('x'), **{'node-name': 'dst'}))
+    refuse(d, ['different sizes'], 'drive-mirror', dict(arguments, mode='existing',
+                                                        target=t.image('small.img', 3 * MIB)))
+
+
 if __name__ == '__main__':
     main()
