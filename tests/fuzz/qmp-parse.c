@@ -13,6 +13,7 @@
 #include "qapi/qapi-types-backup-access.h"
 #include "qapi/qapi-types-block-core.h"
 #include "qapi/qapi-types-block-export.h"
+#include "qapi/qapi-types-block-job.h"
 #include "qapi/qapi-types-qom.h"
 #include "qapi/qapi-types-transaction.h"
 
@@ -46,6 +47,9 @@ static void take_message(void *opaque, json_t *message, Error *err)
         try_type(&qapi_type_BlockdevOptions, args);
         try_type(&qapi_type_DriveBackup, args);
         try_type(&qapi_type_BackupStage, args);
+        try_type(&qapi_type_DriveMirror, args);
+        try_type(&qapi_type_BlockdevMirror, args);
+        try_type(&qapi_type_BlockJobChangeOptions, args);
         try_type(&qapi_type_BackupAccessDiskList, json_object_get(args, "disks") ?: args);
         try_type(&qapi_type_BlockExportOptions, args);
         try_type(&qapi_type_NbdServerOptionsLegacy, args);
