@@ -120,6 +120,104 @@ static void coroutine_fn test_zeros_that_failed_are_tried_again(void)
     keep_and_expect_equal(&s);
 }
 
+static void watch_unflushed(void *opaque, unsigned op, int64_t offset, int64_t bytes, bool begins)
+{
+    if (op == TEST_RAM_FLUSH && begins) {
+        *(bool *)opaque = false;
+    } else if (op == TEST_RAM_WRITE) {
+        *(bool *)opaque = true;
+    }
+}
+
+/* A guest's write just before the end: so little that guests are stopped for it. */
+static void coroutine_fn complete_with_a_late_write(Scene *s)
+{
+    scene_set_up(s, DISK_BYTES);
+    test_ram_set_delay(s->target, TEST_RAM_WRITE, 60 * SCALE_MS); /* how fast it is can be told */
+    scene_start(s);
+    scene_wait_ready(s);
+    test_ram_hold(s->target, TEST_RAM_WRITE, 0, DISK_BYTES);
+    block_test_co_fill(s->user, 64 * KiB, 4096, 'l');
+    scene_complete(s);
+    test_ram_co_wait_held(s->target, 1);
+    g_assert_cmpint(block_test_user_drained(s->user), >, 0);
+}
+
+static void coroutine_fn end_with_the_late_write(Scene *s)
+{
+    g_assert_cmpint(scene_wait_end(s), ==, 0);
+    g_assert_true(s->user->bs == s->target);
+    block_test_co_expect(s->user, 64 * KiB, 4096, 'l');
+    scene_tear_down(s);
+}
+
+/* M6, H4: the target was flushed before, but not since the last of it was copied. */
+static void coroutine_fn test_what_is_copied_while_guests_are_stopped_is_flushed(void)
+{
+    bool unflushed = false;
+    Scene s;
+
+    complete_with_a_late_write(&s);
+    test_ram_set_watch(s.target, watch_unflushed, &unflushed);
+    test_ram_release(s.target);
+    while (s.job->job.status != JOB_STATUS_CONCLUDED && s.job->job.status != JOB_STATUS_NULL) {
+        qemu_co_sleep_ns(1000);
+    }
+    test_ram_set_watch(s.target, NULL, NULL);
+    g_assert_false(unflushed);
+    end_with_the_late_write(&s);
+}
+
+/* M6: a target that hangs while guests are stopped. */
+static void coroutine_fn test_guests_are_not_stopped_for_long(void)
+{
+    BlockTestRequest *write;
+    Scene s;
+
+    complete_with_a_late_write(&s);
+    qemu_co_sleep_ns(400 * SCALE_MS);
+    g_assert_cmpint(block_test_user_drained(s.user), ==, 0);
+    write = block_test_co_start(s.user, BLOCK_TEST_WRITE, 1 * MiB, 4096, 'g');
+    qemu_co_sleep_ns(SCALE_MS);
+    g_assert_true(block_test_done(write));
+    g_assert_cmpint(block_test_co_join(write), ==, 0);
+    g_assert_true(s.user->bs == s.source);
+    test_ram_release(s.target);
+    end_with_the_late_write(&s);
+}
+
+/* M8: what was read is not written any more, nor what was asked for, zeros or not. */
+static void coroutine_fn test_after_a_forced_cancel_nothing_is_begun_in_the_target(void)
+{
+    enum { DATA_READ, ZEROS_READ, ZEROS_ASKED_FOR, CASES };
+
+    for (int i = 0; i < CASES; i++) {
+        BlockDriverState *held;
+        Scene s;
+
+        scene_use(&s, test_ram_new("source", DISK_BYTES), test_ram_new("target", DISK_BYTES));
+        if (i == DATA_READ) {
+            test_ram_poke_pattern(s.source, 0, DISK_BYTES, 1);
+        } else {
+            block_test_co_fill(s.user, 0, DISK_BYTES, 0);
+            test_ram_poke_pattern(s.target, 0, DISK_BYTES, 2);
+        }
+        held = i == ZEROS_ASKED_FOR ? s.target : s.source;
+        test_ram_hold(held, TEST_RAM_READ | (i == ZEROS_ASKED_FOR ? TEST_RAM_STATUS : 0), 0,
+                      DISK_BYTES);
+        scene_start(&s);
+        test_ram_co_wait_held(held, 1);
+        test_ram_reset_counts(s.target);
+        job_user_cancel(&s.job->job, true, &error_abort);
+        test_ram_release(held);
+        g_assert_cmpint(scene_wait_end(&s), ==, -ECANCELED);
+        g_assert_cmpuint(test_ram_counts(s.target)->writes, ==, 0);
+        g_assert_cmpuint(test_ram_counts(s.target)->zeroes, ==, 0);
+        g_assert_cmpuint(test_ram_counts(s.target)->flushes, ==, 0);
+        scene_tear_down(&s);
+    }
+}
+
 /* L2 */
 static void coroutine_fn test_a_job_pauses_only_when_nothing_is_in_flight(void)
 {
@@ -152,6 +250,12 @@ static void add_tests(void)
                    test_two_that_wait_for_a_chunk_have_it_one_after_the_other);
     block_test_add("/mirror/rules/zeros that failed are tried again",
                    test_zeros_that_failed_are_tried_again);
+    block_test_add("/mirror/rules/what is copied while guests are stopped is flushed",
+                   test_what_is_copied_while_guests_are_stopped_is_flushed);
+    block_test_add("/mirror/rules/guests are not stopped for long",
+                   test_guests_are_not_stopped_for_long);
+    block_test_add("/mirror/rules/after a forced cancel nothing is begun in the target",
+                   test_after_a_forced_cancel_nothing_is_begun_in_the_target);
     block_test_add("/mirror/rules/a job pauses only when nothing is in flight",
                    test_a_job_pauses_only_when_nothing_is_in_flight);
 }
