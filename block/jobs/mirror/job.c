@@ -32,8 +32,8 @@
  *     cancel-timeout, or is given up then, or as soon as a second forced cancel comes.  Who began something while
  *     the cancel came, in another thread, is met by giving up a second time, after that thread has seen it.
  *
- * dirty.c has what is dirty, op.c operations, loop.c the planner, rate.c what helps it to come to an end, tap.c
- * guests' writes, finish.c the switch-over; this file the life of the job.
+ * dirty.c has what is dirty, op.c operations, loop.c the planner, rate.c and heat.c what helps it to come to an
+ * end, tap.c and through.c guests' writes, finish.c the switch-over; this file the life of the job.
  *
  *   mirror_co_job_create()   source quiesced: nodes attached, tap set
  *   run                      until the end is asked for, in READY
@@ -187,6 +187,7 @@ static void mirror_free(Job *j)
     assert(s->in_flight == 0 && s->active_running == 0);
     assert(!s->in_flight_bitmap || hbitmap_empty(s->in_flight_bitmap));
     mirror_dirty_free(&s->dirty);
+    mirror_heat_free(&s->heat);
     free_bitmap(s->in_flight_bitmap);
     free_bitmap(s->cow_bitmap);
     copy_pool_free(s->buf);
@@ -204,7 +205,7 @@ static void mirror_query(BlockJob *job, BlockJobInfo *info)
         mirror_dirty_count(&s->dirty) == 0;
     m->copy_mode = __atomic_load_n(&s->copy_mode, __ATOMIC_SEQ_CST);
     m->dirty = mirror_dirty_count(&s->dirty);
-    mirror_rate_query(s, m);
+    mirror_rate_query(s, info);
 }
 
 static const BlockJobDriver mirror_job_driver = {
@@ -361,6 +362,7 @@ static int fill_in(MirrorBlockJob *s, const MirrorJobArgs *args, int64_t cluster
         return -EINVAL;
     }
     mirror_dirty_init(&s->dirty, s->len, s->granularity, MIRROR_FINE_BYTES);
+    mirror_heat_init(&s->heat, s->len, s->granularity);
     s->in_flight_bitmap = hbitmap_alloc(s->len, __builtin_ctzll(s->granularity));
     if (s->cow_cluster) {
         s->cow_bitmap = hbitmap_alloc(s->len, __builtin_ctzll(s->granularity));

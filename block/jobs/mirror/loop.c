@@ -50,11 +50,16 @@ void mirror_update_progress(MirrorBlockJob *s)
 }
 
 /* M6 */
+int64_t mirror_bearable_bytes(const MirrorBlockJob *s)
+{
+    int64_t rate = __atomic_load_n(&s->copy_rate, __ATOMIC_RELAXED);
+
+    return (int64_t)((double)rate * MIRROR_LEVEL_NS / NANOSECONDS_PER_SECOND);
+}
+
 bool mirror_is_level(const MirrorBlockJob *s)
 {
-    int64_t bearable = (int64_t)((double)s->copy_rate * MIRROR_LEVEL_NS / NANOSECONDS_PER_SECOND);
-
-    return !s->first_pass && mirror_dirty_count(&s->dirty) <= bearable;
+    return !s->first_pass && mirror_dirty_count(&s->dirty) <= mirror_bearable_bytes(s);
 }
 
 /* L1: ask the source what is at @offset; whether it is still so is asked inside the operation. */
@@ -114,6 +119,14 @@ void coroutine_fn mirror_yield(MirrorBlockJob *s)
     }
 }
 
+/* How much of it is before the first chunk in flight?  Where many are, all at once would never be free. */
+static int64_t free_run(const MirrorBlockJob *s, int64_t offset, int64_t run)
+{
+    int64_t busy = hbitmap_next_dirty(s->in_flight_bitmap, offset, run);
+
+    return busy < 0 ? run : busy - offset;
+}
+
 static int64_t coroutine_fn start_data(MirrorBlockJob *s, int64_t offset, int64_t run)
 {
     bool rounded;
@@ -132,7 +145,10 @@ static int64_t coroutine_fn start_data(MirrorBlockJob *s, int64_t offset, int64_
     if (rounded) {
         trace_mirror_cow(s, offset);
     }
-    if (mirror_is_in_flight(s, offset, run)) { /* M3 */
+    if (!rounded) {
+        run = free_run(s, offset, run);
+    }
+    if (run == 0 || mirror_is_in_flight(s, offset, run)) { /* M3 */
         trace_mirror_yield_in_flight(s, offset, in_flight(s));
         mirror_yield(s);
         return 0;
@@ -148,9 +164,8 @@ static int64_t coroutine_fn start_data(MirrorBlockJob *s, int64_t offset, int64_
         }
         run = free * s->granularity;
     }
-    mirror_start_op(s, offset, run, false);
     s->cursor = offset + run;
-    return run;
+    return mirror_start_op(s, offset, run, false);
 }
 
 int64_t coroutine_fn mirror_iteration(MirrorBlockJob *s)

@@ -7,6 +7,7 @@
 #include "block/copy/copy.h"
 #include "block/jobs/mirror.h"
 #include "block/jobs/mirror/dirty.h"
+#include "block/jobs/mirror/heat.h"
 #include "util/hbitmap.h"
 #include "util/osdep.h"
 
@@ -52,8 +53,10 @@
 #define MIRROR_SETTLE_NS     (300 * SCALE_MS)
 #define MIRROR_SETTLE_MAX_NS (INT64_C(10000) * SCALE_MS)
 
-/* TH2: a guest's write that goes through waits for the target no longer than this. */
-#define MIRROR_THROUGH_NS (50 * SCALE_MS)
+/* TH2: a guest's write that goes through waits no longer than this for a target that stands still. */
+#define MIRROR_THROUGH_NS     (50 * SCALE_MS)
+/* And so long, two times at the most, for one that goes on, or is so far away. */
+#define MIRROR_THROUGH_MAX_NS (500 * SCALE_MS)
 
 /* The copy rate is taken over so much time with something in flight. */
 #define MIRROR_RATE_NS (50 * SCALE_MS)
@@ -63,6 +66,8 @@ typedef enum MirrorPhase {
     MIRROR_RUNNING, /* the job's coroutine, then prepare() (finish.c) */
     MIRROR_OVER,    /* nobody: guests' writes pass */
 } MirrorPhase;
+
+typedef struct MirrorWaiter MirrorWaiter;
 
 typedef struct MirrorBlockJob {
     BlockJob common;
@@ -104,15 +109,18 @@ typedef struct MirrorBlockJob {
     QLIST_HEAD(, BdrvTapWrite) writes; /* of guests, past before() */
     unsigned
         tap_calls; /* guests' writes that wait in before() or after(), or go on without their guest */
-    unsigned through_left; /* of these, the last kind */
+    unsigned through_left;   /* of these, the last kind */
+    unsigned through_chunks; /* buffers of writes that go through */
     MirrorDirty dirty;
     HBitmap *in_flight_bitmap; /* one bit a chunk; its items are bytes */
     HBitmap *cow_bitmap;       /* chunks whose cluster the target has; NULL: no rounding */
     CopyPool *buf;             /* chunks of the granularity, and their free list */
     CoQueue wait;              /* anybody, until an operation or a guest's write has ended */
-    QemuCoSleep settle_sleep;  /* prepare(), the same, */
-    int64_t deadline_ns;       /* with a limit while this is not 0 */
-    bool idle;                 /* the planner sleeps until something is dirty */
+    QTAILQ_HEAD(, MirrorWaiter) waiters; /* the same, with patience: through.c */
+    uint64_t tickets;                    /* of these, so far */
+    QemuCoSleep settle_sleep;            /* prepare(), the same, */
+    int64_t deadline_ns;                 /* with a limit while this is not 0 */
+    bool idle;                           /* the planner sleeps until something is dirty */
     int64_t bytes_in_flight;
     int64_t cursor;
     bool first_pass;              /* what was dirty from the start is not all begun */
@@ -126,12 +134,22 @@ typedef struct MirrorBlockJob {
     /* rate.c */
     int64_t rate_bytes, rate_ns, busy_since_ns; /* copied, of the window under way */
     int64_t copy_rate;                          /* atomic: bytes a second, lately; 0: not known */
-    int64_t window_start_ns, window_written, window_dirtied; /* by guests */
-    int64_t dirty_rate, dirty_rate_ns;                       /* atomic: of the last window */
-    int64_t behind_since_ns, quiet_since_ns;
-    bool write_through; /* atomic */
-    int64_t guest_ns;   /* the last write of a guest */
-    int depth;          /* operations, at most */
+    int64_t able_rate; /* atomic: the same, while there was enough to copy: R7 */
+    MirrorHeat heat;
+    int64_t window_start_ns; /* atomic for those who only ask */
+    int64_t window_dirtied;  /* by guests */
+    int64_t window_dirty;    /* when it began */
+    int64_t dirty_rate;      /* atomic: of the last window */
+    int64_t behind_since_ns;
+    int64_t quiet_since_ns[MIRROR_HEAT_ALL]; /* since when a level would have done */
+    int64_t narrowed_ns, quiet_ns;           /* R8 */
+    int through_level;                       /* atomic: of the heat; what is hot goes through */
+    int64_t through_bytes;                   /* atomic: of the disk */
+    int64_t answered_ns; /* atomic: when the last of what was in flight ended, or it began */
+    int64_t failed_ns;   /* atomic */
+    bool failed_read;    /* atomic */
+    int64_t guest_ns;    /* the last write of a guest */
+    int depth;           /* operations, at most */
     int64_t best_ns, depth_changed_ns;
 } MirrorBlockJob;
 
@@ -143,6 +161,18 @@ static inline MirrorBlockJob *mirror_job_of(BlockJob *job)
 static inline int64_t mirror_now(void)
 {
     return qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+}
+
+/* What of the heat goes to the target at once; any thread. */
+static inline int mirror_through_level(const MirrorBlockJob *s)
+{
+    return __atomic_load_n(&s->through_level, __ATOMIC_SEQ_CST);
+}
+
+/* Something of what was in flight has ended, or it was nothing. */
+static inline void mirror_note_answer(MirrorBlockJob *s)
+{
+    __atomic_store_n(&s->answered_ns, mirror_now(), __ATOMIC_RELAXED);
 }
 
 /* Chunks that an operation could take now. */
@@ -165,8 +195,11 @@ void mirror_mark_in_flight(MirrorBlockJob *s, int64_t offset, int64_t bytes);
 void mirror_unmark_in_flight(MirrorBlockJob *s, int64_t offset, int64_t bytes);
 /* May a part of [offset, offset + bytes) be written, as the target has its cluster?  M5 */
 bool mirror_cluster_is_there(const MirrorBlockJob *s, int64_t offset, int64_t bytes);
-/* An operation on chunks that are not in flight; there are buffers if it is not @zero.  Returns at once. */
-void mirror_start_op(MirrorBlockJob *s, int64_t offset, int64_t bytes, bool zero);
+/*
+ * An operation on chunks that are not in flight; there are buffers if it is not @zero.  Returns at once, how many
+ * bytes of it are copied.
+ */
+int64_t mirror_start_op(MirrorBlockJob *s, int64_t offset, int64_t bytes, bool zero);
 /* The same for a flush of the target; s->flushing until it has ended with s->flush_ret. */
 void mirror_start_flush(MirrorBlockJob *s);
 /* Make the target read as zeros.  Yields. */
@@ -184,6 +217,8 @@ int64_t coroutine_fn mirror_iteration(MirrorBlockJob *s);
 void coroutine_fn mirror_yield(MirrorBlockJob *s);
 /* M6: is so little dirty that guests may be stopped for it? */
 bool mirror_is_level(const MirrorBlockJob *s);
+/* That many bytes; any thread. */
+int64_t mirror_bearable_bytes(const MirrorBlockJob *s);
 void mirror_update_progress(MirrorBlockJob *s);
 
 /* rate.c */
@@ -194,11 +229,22 @@ bool mirror_may_begin(const MirrorBlockJob *s);
 int64_t mirror_run_bytes(const MirrorBlockJob *s);
 /* An operation that began at @began_ns has ended well. */
 void mirror_rate_copied(MirrorBlockJob *s, int64_t bytes, int64_t began_ns);
-/* A guest has written, and so much became dirty by it. */
-void mirror_rate_written(MirrorBlockJob *s, int64_t written, int64_t dirtied);
+/* A guest's write begins. */
+void mirror_rate_before(MirrorBlockJob *s);
+typedef struct MirrorWritten {
+    int64_t offset, bytes;
+    int64_t dirtied;
+    bool waited; /* it was to go to the target at once */
+    bool discard;
+} MirrorWritten;
+/* A guest has written. */
+void mirror_rate_written(MirrorBlockJob *s, const MirrorWritten *w);
 /* TH3 */
 void mirror_rate_stuck(MirrorBlockJob *s);
-void mirror_rate_query(const MirrorBlockJob *s, BlockJobInfoMirror *info);
+/* How long who waits for the target to end anything at all takes it for one that will. */
+int64_t mirror_patience_ns(const MirrorBlockJob *s);
+/* After the base of @info, the copy mode and what is dirty.  Main thread. */
+void mirror_rate_query(const MirrorBlockJob *s, BlockJobInfo *info);
 
 /* tap.c */
 void mirror_tap_init(MirrorBlockJob *s);
@@ -217,9 +263,18 @@ typedef enum MirrorThroughResult {
     MIRROR_THROUGH_NOT_DONE,
     MIRROR_THROUGH_LEFT, /* the caller makes the range dirty, and its chunks stay in flight without him */
 } MirrorThroughResult;
-/* @bytes of @w, whose chunks are in flight, to the target; waits MIRROR_THROUGH_NS at the most. */
+/*
+ * Wait until no chunk of the range is in flight, as long as TH2 allows.  Returns early when @go_on says so, which
+ * is asked before each wait.  Context: coroutine, job's AioContext.
+ */
+typedef bool MirrorGoOn(MirrorBlockJob *s, const BdrvTapWrite *w);
+void coroutine_fn mirror_wait_for_chunks(MirrorBlockJob *s, const BdrvTapWrite *w, int64_t bytes,
+                                         MirrorGoOn *go_on);
+/* @bytes of @w, whose chunks are in flight, to the target; waits as long as TH2 allows. */
 MirrorThroughResult coroutine_fn mirror_write_through(MirrorBlockJob *s, const BdrvTapWrite *w,
                                                       int64_t bytes);
+/* Whoever waits there looks again; job's AioContext. */
+void mirror_wake_waiters(MirrorBlockJob *s);
 
 /* finish.c */
 int coroutine_fn mirror_prepare(Job *job);

@@ -79,6 +79,7 @@ void mirror_wake(MirrorBlockJob *s)
 {
     qemu_co_queue_restart_all(&s->wait);
     qemu_co_sleep_wake(&s->settle_sleep);
+    mirror_wake_waiters(s);
     if (s->idle) {
         s->idle = false;
         job_wake(&s->common.job);
@@ -91,6 +92,8 @@ void mirror_note_failure(MirrorBlockJob *s, int ret, bool is_read)
         s->ret = ret;
         s->error_is_read = is_read;
     }
+    __atomic_store_n(&s->failed_read, is_read, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->failed_ns, mirror_now(), __ATOMIC_RELAXED);
     mirror_wake(s);
 }
 
@@ -242,11 +245,13 @@ static void begin(MirrorBlockJob *s)
 {
     if (__atomic_fetch_add(&s->in_flight, 1, __ATOMIC_SEQ_CST) == 0) {
         s->busy_since_ns = mirror_now();
+        mirror_note_answer(s);
     }
 }
 
 static void end(MirrorBlockJob *s)
 {
+    mirror_note_answer(s);
     if (__atomic_sub_fetch(&s->in_flight, 1, __ATOMIC_SEQ_CST) == 0) {
         bdrv_drain_kick();
     }
@@ -346,8 +351,9 @@ static void take_buffers(MirrorOp *op)
     }
 }
 
-void mirror_start_op(MirrorBlockJob *s, int64_t offset, int64_t bytes, bool zero)
+int64_t mirror_start_op(MirrorBlockJob *s, int64_t offset, int64_t bytes, bool zero)
 {
+    int64_t copied;
     MirrorOp *op = g_new0(MirrorOp, 1);
 
     assert(offset % s->granularity == 0);
@@ -366,9 +372,11 @@ void mirror_start_op(MirrorBlockJob *s, int64_t offset, int64_t bytes, bool zero
         mirror_dirty_clear_covered(&s->dirty, offset, bytes); /* M2 */
         op->copied = bytes;
     }
-    s->bytes_in_flight += op->copied;
+    copied = op->copied;
+    s->bytes_in_flight += copied;
     begin(s);
     aio_co_enter(s->common.job.aio_context, qemu_coroutine_create(op_entry, op));
+    return copied;
 }
 
 static void coroutine_fn flush_entry(void *opaque)

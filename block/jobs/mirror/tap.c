@@ -3,8 +3,8 @@
  * Guests' writes, seen from both sides of the source's driver.
  *
  *     background       before: enter the list          after: mark dirty
- *     write-through    before: mark the chunks in flight,    after: write the target ...
- *                              if they are not
+ *     write-through    before: the same as write-blocking,   after: write the target ...
+ *                              but not for long
  *     write-blocking   before: wait for the chunks,    after: write the target, mark clean what is covered;
  *                              mark them in flight            dirty where that could not be done
  *
@@ -24,6 +24,7 @@ enum {
     TAP_ACTIVE = 1 << 0,   /* its chunks are marked in flight */
     TAP_MIXED = 1 << 1,    /* T1 */
     TAP_BLOCKING = 1 << 2, /* and it waits for the target as long as it takes */
+    TAP_THROUGH = 1 << 3,  /* what it writes is hot */
 };
 
 /* In bytes of the disk: the last block of a request may reach behind the end. */
@@ -49,6 +50,16 @@ static bool is_blocking(const MirrorBlockJob *s, const BdrvTapWrite *w)
            may_be_active(s, w);
 }
 
+/* R5, R6 */
+static bool goes_through(MirrorBlockJob *s, const BdrvTapWrite *w)
+{
+    int level = mirror_through_level(s);
+
+    return level > MIRROR_HEAT_NONE && may_be_active(s, w) && !job_should_pause(&s->common.job) &&
+           __atomic_load_n(&s->copy_mode, __ATOMIC_SEQ_CST) == MIRROR_COPY_MODE_BACKGROUND &&
+           mirror_heat_is_hot(&s->heat, level, w->offset, write_bytes(s, w));
+}
+
 /* T1 */
 static void note_mixed(MirrorBlockJob *s, BdrvTapWrite *w)
 {
@@ -62,20 +73,31 @@ static void note_mixed(MirrorBlockJob *s, BdrvTapWrite *w)
     }
 }
 
+/* M3 */
+static void coroutine_fn wait_for_chunks(MirrorBlockJob *s, BdrvTapWrite *w, int64_t bytes)
+{
+    s->tap_calls++;
+    while (mirror_is_in_flight(s, w->offset, bytes) && is_blocking(s, w)) {
+        trace_mirror_active_wait(s, w->offset, bytes);
+        qemu_co_queue_wait(&s->wait, NULL);
+    }
+    if (goes_through(s, w)) {
+        w->state |= TAP_THROUGH;
+        mirror_wait_for_chunks(s, w, bytes, goes_through);
+    }
+    s->tap_calls--;
+}
+
 static void coroutine_fn tap_before(BdrvWriteTap *tap, BdrvTapWrite *w)
 {
     MirrorBlockJob *s = container_of(tap, MirrorBlockJob, tap);
     int64_t bytes = write_bytes(s, w);
 
-    if (bytes > 0 && is_blocking(s, w)) {
-        s->tap_calls++;
-        while (mirror_is_in_flight(s, w->offset, bytes) && is_blocking(s, w)) {
-            trace_mirror_active_wait(s, w->offset, bytes);
-            qemu_co_queue_wait(&s->wait, NULL);
-        }
-        s->tap_calls--;
+    mirror_rate_before(s);
+    if (bytes > 0) {
+        wait_for_chunks(s, w, bytes);
     }
-    if (bytes > 0 && (is_blocking(s, w) || s->write_through) && may_be_active(s, w) &&
+    if (bytes > 0 && (is_blocking(s, w) || goes_through(s, w)) &&
         !mirror_is_in_flight(s, w->offset, bytes)) {
         mirror_mark_in_flight(s, w->offset, bytes); /* M3 */
         w->state |= TAP_ACTIVE | (is_blocking(s, w) ? TAP_BLOCKING : 0);
@@ -92,7 +114,9 @@ static void coroutine_fn tap_before(BdrvWriteTap *tap, BdrvTapWrite *w)
 /* T2: counted first, looked at after: a quiesce either sees the count or is seen. */
 bool mirror_enter_target(MirrorBlockJob *s)
 {
-    __atomic_add_fetch(&s->active_running, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_add_fetch(&s->active_running, 1, __ATOMIC_SEQ_CST) == 1) {
+        mirror_note_answer(s);
+    }
     return __atomic_load_n(&s->target->bs->quiesce_counter, __ATOMIC_SEQ_CST) == 0;
 }
 
@@ -116,6 +140,7 @@ static bool coroutine_fn write_blocking(MirrorBlockJob *s, BdrvTapWrite *w, int6
         } else {
             ret = bdrv_co_pwritev_part(s->target, w->offset, bytes, w->qiov, w->qiov_offset, 0);
         }
+        mirror_note_answer(s);
         if (ret < 0) {
             mirror_note_failure(s, ret, false); /* T3 */
         }
@@ -160,7 +185,11 @@ static int coroutine_fn tap_after(BdrvWriteTap *tap, BdrvTapWrite *w, int ret)
     if (result == MIRROR_THROUGH_LEFT) {
         w->state &= ~TAP_ACTIVE; /* TH2 */
     }
-    mirror_rate_written(s, MAX(bytes, 0), dirty);
+    mirror_rate_written(s, &(MirrorWritten){.offset = w->offset,
+                                            .bytes = MAX(bytes, 0),
+                                            .dirtied = dirty,
+                                            .waited = w->state & (TAP_THROUGH | TAP_BLOCKING),
+                                            .discard = w->type != BDRV_TRACKED_WRITE});
     QLIST_REMOVE(w, list);
     if (w->state & TAP_ACTIVE) {
         mirror_unmark_in_flight(s, w->offset, bytes);
@@ -173,6 +202,7 @@ static int coroutine_fn tap_after(BdrvWriteTap *tap, BdrvTapWrite *w, int ret)
 void mirror_tap_init(MirrorBlockJob *s)
 {
     QLIST_INIT(&s->writes);
+    QTAILQ_INIT(&s->waiters);
     s->tap = (BdrvWriteTap){.before = tap_before, .after = tap_after};
 }
 

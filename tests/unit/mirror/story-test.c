@@ -4,6 +4,7 @@
  * after the switch-over.
  */
 #include <inttypes.h>
+#include "block/jobs/mirror/mirror-job.h"
 #include "tests/unit/mirror/scene.h"
 
 #define DISK_BYTES (3 * MiB + 512) /* the last chunk is a partial one */
@@ -11,7 +12,7 @@
 typedef struct Story {
     MirrorCopyMode mode;
     int64_t granularity;
-    bool pivot, change_mode;
+    bool pivot, change_mode, change_level;
 } Story;
 
 /* Two that write the same place at once, whichever ends last: the target must be what the source is (T1). */
@@ -87,15 +88,53 @@ static void coroutine_fn change_modes(Scene *s, GRand *rand)
     }
 }
 
+/* What is hot goes through, or not, or all: at any time of the job, as if rate.c had said so. */
+typedef struct Levels {
+    MirrorBlockJob *job;
+    GRand *rand;
+    bool stop, over;
+} Levels;
+
+static void coroutine_fn levels_entry(void *opaque)
+{
+    Levels *l = opaque;
+
+    while (!l->stop) {
+        mirror_heat_age(&l->job->heat, 1);
+        __atomic_store_n(&l->job->through_level, g_rand_int_range(l->rand, 0, MIRROR_HEAT_LEVELS),
+                         __ATOMIC_SEQ_CST);
+        qemu_co_sleep_ns(g_rand_int_range(l->rand, 0, 2 * SCALE_MS));
+    }
+    l->over = true;
+}
+
+static void levels_begin(Levels *l, Scene *s, uint32_t seed)
+{
+    *l = (Levels){.job = mirror_job_of(s->job), .rand = g_rand_new_with_seed(seed)};
+    aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(levels_entry, l));
+}
+
+/* The job is still there. */
+static void coroutine_fn levels_end(Levels *l)
+{
+    l->stop = true;
+    while (!l->over) {
+        qemu_co_sleep_ns(1000);
+    }
+    g_rand_free(l->rand);
+}
+
 static void coroutine_fn tell(const Story *story, uint32_t seed)
 {
     g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
     BlockDriverState *loser;
+    Levels levels;
     Brawl brawl;
     Scene s;
 
-    g_test_message("seed %u granularity %" PRId64 " mode %d pivot %d change %d", seed,
-                   story->granularity, story->mode, story->pivot, story->change_mode);
+    g_test_message("seed %u granularity %" PRId64 " mode %d pivot %d change %d level %d", seed,
+                   story->granularity, story->mode, story->pivot, story->change_mode,
+                   story->change_level);
     scene_set_up(&s, DISK_BYTES);
     test_ram_set_delay(s.source, TEST_RAM_ALL_IO, g_rand_int_range(rand, 0, 200000));
     test_ram_set_delay(s.target, TEST_RAM_ALL_IO, g_rand_int_range(rand, 0, 1000000));
@@ -112,6 +151,9 @@ static void coroutine_fn tell(const Story *story, uint32_t seed)
     s.args.copy_mode = story->mode;
     s.args.buf_size = g_rand_int_range(rand, 0, 2) ? 0 : MAX(story->granularity, MiB);
     scene_start(&s);
+    if (story->change_level) {
+        levels_begin(&levels, &s, seed);
+    }
     if (story->change_mode) {
         change_modes(&s, rand);
     }
@@ -128,6 +170,9 @@ static void coroutine_fn tell(const Story *story, uint32_t seed)
         qemu_co_sleep_ns(1000);
     }
     writers_after(&s);
+    if (story->change_level) {
+        levels_end(&levels);
+    }
     g_assert_cmpint(scene_wait_end(&s), ==, 0);
     scene_unwatch_target(&s);
     /* The one that was left behind is the disk at the switch-over; the other goes on. */
@@ -145,14 +190,13 @@ static void coroutine_fn tell(const Story *story, uint32_t seed)
 
 static const int64_t granularities[] = {512, 4 * KiB, 64 * KiB, 1 * MiB, 64 * MiB};
 
-static void coroutine_fn tell_all(MirrorCopyMode mode, bool pivot, bool change_mode)
+static void coroutine_fn tell_all(Story story)
 {
     uint32_t seed = block_test_seed();
     unsigned n = story_seeds(4);
 
     for (size_t g = 0; g < ARRAY_SIZE(granularities); g++) {
-        Story story = {mode, granularities[g], pivot, change_mode};
-
+        story.granularity = granularities[g];
         for (unsigned i = 0; i < n; i++) {
             tell(&story, seed + i);
         }
@@ -161,27 +205,37 @@ static void coroutine_fn tell_all(MirrorCopyMode mode, bool pivot, bool change_m
 
 static void coroutine_fn test_background_and_pivot(void)
 {
-    tell_all(MIRROR_COPY_MODE_BACKGROUND, true, false);
+    tell_all((Story){.mode = MIRROR_COPY_MODE_BACKGROUND, .pivot = true});
 }
 
 static void coroutine_fn test_background_and_cancel(void)
 {
-    tell_all(MIRROR_COPY_MODE_BACKGROUND, false, false);
+    tell_all((Story){.mode = MIRROR_COPY_MODE_BACKGROUND});
 }
 
 static void coroutine_fn test_blocking_and_pivot(void)
 {
-    tell_all(MIRROR_COPY_MODE_WRITE_BLOCKING, true, false);
+    tell_all((Story){.mode = MIRROR_COPY_MODE_WRITE_BLOCKING, .pivot = true});
 }
 
 static void coroutine_fn test_blocking_and_cancel(void)
 {
-    tell_all(MIRROR_COPY_MODE_WRITE_BLOCKING, false, false);
+    tell_all((Story){.mode = MIRROR_COPY_MODE_WRITE_BLOCKING});
 }
 
 static void coroutine_fn test_changed_modes(void)
 {
-    tell_all(MIRROR_COPY_MODE_BACKGROUND, true, true);
+    tell_all((Story){.mode = MIRROR_COPY_MODE_BACKGROUND, .pivot = true, .change_mode = true});
+}
+
+static void coroutine_fn test_levels_and_pivot(void)
+{
+    tell_all((Story){.pivot = true, .change_level = true});
+}
+
+static void coroutine_fn test_levels_modes_and_cancel(void)
+{
+    tell_all((Story){.change_level = true, .change_mode = true});
 }
 
 /* The brawlers' part too: nobody writes any more, and both are equal. */
@@ -228,6 +282,10 @@ static void add_tests(void)
     block_test_add("/mirror/story/write-blocking, a cancel leaves one instant",
                    test_blocking_and_cancel);
     block_test_add("/mirror/story/modes may change while it runs", test_changed_modes);
+    block_test_add("/mirror/story/what is hot may change while it runs", test_levels_and_pivot);
+    block_test_add(
+        "/mirror/story/what is hot and the mode may change, and a cancel leaves one instant",
+        test_levels_modes_and_cancel);
     block_test_add("/mirror/story/writes to one place at once end up equal", test_brawls_end_equal);
 }
 
