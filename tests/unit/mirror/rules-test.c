@@ -218,6 +218,47 @@ static void coroutine_fn test_after_a_forced_cancel_nothing_is_begun_in_the_targ
     }
 }
 
+/*
+ * T1, of the newer one: it is on the source first, and on the target; then the older one, which nobody brings to
+ * the target, lands over it in the source.
+ */
+static void coroutine_fn test_a_write_that_is_overwritten_by_an_older_one_is_copied_again(void)
+{
+    BlockTestRequest *older, *newer;
+    Scene s;
+
+    scene_set_up(&s, DISK_BYTES);
+    scene_start(&s);
+    scene_wait_ready(&s);
+    test_ram_hold(s.source, TEST_RAM_WRITE, 68 * KiB, 4096);
+    older = block_test_co_start(s.user, BLOCK_TEST_WRITE, 64 * KiB, 8192, 'o');
+    test_ram_co_wait_held(s.source, 1);
+    mirror_change_copy_mode(s.job, MIRROR_COPY_MODE_WRITE_BLOCKING, &error_abort);
+    test_ram_set_delay(s.target, TEST_RAM_WRITE, SCALE_MS);
+    newer = block_test_co_start(s.user, BLOCK_TEST_WRITE, 64 * KiB, 4096, 'n');
+    qemu_co_sleep_ns(SCALE_MS / 2); /* it is on the source, and on its way to the target */
+    test_ram_release(s.source);
+    g_assert_cmpint(block_test_co_join(older), ==, 0);
+    g_assert_cmpint(block_test_co_join(newer), ==, 0);
+    keep_and_expect_equal(&s);
+}
+
+/* T3 */
+static void coroutine_fn test_a_blocking_write_that_fails_in_the_target_fails_the_job_only(void)
+{
+    Scene s;
+
+    scene_set_up(&s, DISK_BYTES);
+    s.args.copy_mode = MIRROR_COPY_MODE_WRITE_BLOCKING;
+    scene_start(&s);
+    scene_wait_ready(&s);
+    test_ram_set_error(s.target, TEST_RAM_WRITE, 0, DISK_BYTES, ENOSPC, 1);
+    block_test_co_fill(s.user, 64 * KiB, 4096, 'f');
+    g_assert_cmpint(scene_wait_end(&s), ==, -ENOSPC);
+    block_test_co_expect(s.user, 64 * KiB, 4096, 'f');
+    scene_tear_down(&s);
+}
+
 /* L2 */
 static void coroutine_fn test_a_job_pauses_only_when_nothing_is_in_flight(void)
 {
@@ -256,6 +297,10 @@ static void add_tests(void)
                    test_guests_are_not_stopped_for_long);
     block_test_add("/mirror/rules/after a forced cancel nothing is begun in the target",
                    test_after_a_forced_cancel_nothing_is_begun_in_the_target);
+    block_test_add("/mirror/rules/a write that is overwritten by an older one is copied again",
+                   test_a_write_that_is_overwritten_by_an_older_one_is_copied_again);
+    block_test_add("/mirror/rules/a blocking write that fails in the target fails the job only",
+                   test_a_blocking_write_that_fails_in_the_target_fails_the_job_only);
     block_test_add("/mirror/rules/a job pauses only when nothing is in flight",
                    test_a_job_pauses_only_when_nothing_is_in_flight);
 }
