@@ -82,9 +82,8 @@ static void coroutine_fn writer_entry(void *opaque)
             } while (w->users[op.disk] && block_test_user_drained(w->users[op.disk]) > 0);
         }
         __atomic_add_fetch(&w->acked, 1, __ATOMIC_SEQ_CST);
-        qemu_co_sleep_ns(
-            __atomic_load_n(&w->rest_ns, __ATOMIC_RELAXED) +
-            (g_rand_int_range(w->rand, 0, 3) ? 0 : g_rand_int_range(w->rand, 0, 200000)));
+        qemu_co_sleep_ns(g_rand_int_range(w->rand, 0, 3) ? 0
+                                                         : g_rand_int_range(w->rand, 0, 200000));
     }
     __atomic_store_n(&w->running, false, __ATOMIC_SEQ_CST);
 }

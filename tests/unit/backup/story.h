@@ -33,8 +33,7 @@ typedef struct StoryWriter {
     bool stop, running;  /* atomic */
     uint8_t *initial[2]; /* [start, end) of each disk when the writer began */
     bool with_zeroes, with_discards, sector_sized;
-    int64_t rest_ns; /* atomic: at least so long between two writes */
-    bool may_fail;   /* a write that fails is sent again until it does not */
+    bool may_fail; /* a write that fails is sent again until it does not */
 } StoryWriter;
 
 /* Begins to write; @disks are for the story's time.  Values that are not 0 come from @seed. */

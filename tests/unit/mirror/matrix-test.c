@@ -18,10 +18,6 @@
 #define BRAWL_BYTES (32 * KiB)
 #define BRAWLERS    3
 
-/* Writers flood the disk; that it comes to an end all the same is another test's matter, and takes long. */
-#define CALM_AFTER_NS (INT64_C(2000) * SCALE_MS)
-#define CALM_NS       (20 * SCALE_MS)
-
 typedef enum Kind {
     KIND_RAM,
     KIND_BLOCKS,     /* with request alignments of their own */
@@ -252,6 +248,14 @@ static void set_fault(Tale *t)
                        random_bytes(t, s->len), s->len / 4, error, count);
 }
 
+/* At once, where guests would have to write for seconds until it is found to be needed. */
+static void write_through(Tale *t, BlockJob *job)
+{
+    int level = g_rand_boolean(t->rand) ? MIRROR_HEAT_ALL : MIRROR_HEAT_NONE;
+
+    __atomic_store_n(&mirror_job_of(job)->through_level, level, __ATOMIC_SEQ_CST);
+}
+
 static void coroutine_fn play_once(Tale *t, BlockJob *job)
 {
     switch (g_rand_int_range(t->rand, 0, 6)) {
@@ -264,7 +268,8 @@ static void coroutine_fn play_once(Tale *t, BlockJob *job)
         break;
     case 3:
         if (t->mode == MODE_CHANGED) {
-            mirror_change_copy_mode(job, g_rand_int_range(t->rand, 0, 2), &error_abort);
+            mirror_change_copy_mode(job, g_rand_int_range(t->rand, 0, 2), NULL);
+            write_through(t, job);
         }
         break;
     case 4:
@@ -279,16 +284,6 @@ static void coroutine_fn play_once(Tale *t, BlockJob *job)
     }
 }
 
-static void calm_down(Tale *t, int64_t begun)
-{
-    int64_t took = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - begun;
-
-    g_assert_cmpint(took, <, LONG_NS);
-    for (unsigned i = 0; took > CALM_AFTER_NS && i < SCENE_WRITERS; i++) {
-        t->scene.writers[i]->rest_ns = CALM_NS;
-    }
-}
-
 /* Until the job has completed. */
 static void coroutine_fn player(void *opaque)
 {
@@ -300,7 +295,7 @@ static void coroutine_fn player(void *opaque)
     job_ref(&job->job);
     while (!job_is_completed(&job->job)) {
         play_once(t, job);
-        calm_down(t, begun);
+        g_assert_cmpint(qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - begun, <, LONG_NS);
         random_sleep(t, pause_ns);
         job_user_resume(&job->job, NULL); /* one that an error has stopped */
     }
