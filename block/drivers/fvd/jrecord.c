@@ -28,6 +28,27 @@ static uint32_t entry_of_word(uint32_t word)
     return word == FVD_TABLE_EMPTY ? word : word & ~FVD_TABLE_DIRTY;
 }
 
+void fvd_jgeometry_init(FvdJGeometry *g, const FvdHeader *header)
+{
+    *g = (FvdJGeometry){
+        .disk_sectors = header->virtual_disk_size / FVD_SECTOR_BYTES,
+        .table_entries = fvd_header_chunks(header),
+        .chunks = fvd_header_data_chunks(header),
+        .blocks = fvd_header_blocks(header),
+        .stable_epoch = header->stable_journal_epoch,
+        .trailers = header->compatible & FVD_COMPATIBLE_TRAILERS,
+        .block_sums = header->incompatible & FVD_INCOMPATIBLE_BLOCK_SUMS,
+        .remap = header->incompatible & FVD_INCOMPATIBLE_REMAP,
+    };
+    /* Sizes of what is not there were not checked. */
+    if (fvd_header_has_table(header)) {
+        g->chunk_sectors = header->chunk_size / FVD_SECTOR_BYTES;
+    }
+    if (fvd_header_has_bitmap(header)) {
+        g->block_sectors = header->block_size / FVD_SECTOR_BYTES;
+    }
+}
+
 /* ------------------------------------------------------------------------------------ making a sector */
 
 /* What of a change goes into one sector next: a table record, then one for bits; either may be absent. */
@@ -154,13 +175,16 @@ static Piece next_piece(const FvdJChange *c, const FvdJGeometry *g, unsigned roo
 
 static void change_advance(FvdJChange *c, const Piece *p)
 {
-    c->entries += p->advance;
-    c->first_chunk += p->advance;
-    c->n_chunks -= p->advance;
+    /* What a change has none of may be NULL. */
+    if (p->advance) {
+        c->entries += p->advance;
+        c->first_chunk += p->advance;
+        c->n_chunks -= p->advance;
+    }
     if (c->n_sectors) {
         c->first_sector += p->bits;
         c->n_sectors -= p->bits;
-    } else {
+    } else if (p->bits) {
         c->first_block += p->bits;
         c->sums += p->bits;
         c->n_blocks -= p->bits;

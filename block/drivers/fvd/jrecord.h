@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "block/drivers/fvd/header.h"
 #include "util/error.h"
 
 #define FVD_JSECTOR_SIZE 512
@@ -49,7 +50,7 @@
  * The highest epoch and sequence that are believed, as high as the header's may be.  Counting each nanosecond gets
  * there after 146 years; what is higher was not counted, and would leave too little above it to go on with.
  */
-#define FVD_JCOUNT_MAX (UINT64_C(1) << 62)
+#define FVD_JCOUNT_MAX FVD_EPOCH_MAX
 
 /*
  * What records are held against: sizes of the image, features, and the epoch of its header.  Whoever fills it in has
@@ -67,6 +68,9 @@ typedef struct FvdJGeometry {
     bool block_sums; /* BLOCK_SUMS: there may be records with checksums */
     bool remap;      /* REMAP: entries change; each sector must have a trailer */
 } FvdJGeometry;
+
+/* fvd_jgeometry_init() - from a header that passes fvd_header_check() */
+void fvd_jgeometry_init(FvdJGeometry *g, const FvdHeader *header);
 
 /*
  * What one write wants recorded: table entries, and the bits of its blocks, plain or with checksums (one of the two,

@@ -19,6 +19,41 @@ static const FvdJGeometry usual = {
     .block_sums = true,
 };
 
+static void test_geometry_is_that_of_the_header(void)
+{
+    g_autofree FvdHeader *h = g_new(FvdHeader, 1);
+    FvdJGeometry g;
+
+    fvd_header_init(h);
+    h->version = 2;
+    h->virtual_disk_size = 100 * MiB + 512;
+    h->chunk_size = 1 * MiB;
+    h->block_size = 64 * KiB;
+    h->base_img_size = 1 * MiB + 512;
+    h->data_offset = 1 * GiB;
+    h->stable_journal_epoch = 7;
+    h->incompatible = FVD_INCOMPATIBLE_REMAP;
+    h->compatible = FVD_COMPATIBLE_TRAILERS;
+    fvd_jgeometry_init(&g, h);
+    g_assert_true(g.disk_sectors == 204801 && g.stable_epoch == 7);
+    g_assert_true(g.trailers && g.remap && !g.block_sums);
+    g_assert_true(!g.chunk_sectors && !g.table_entries && !g.chunks);
+    g_assert_true(!g.block_sectors && !g.blocks);
+    h->table_offset = 8 * KiB;
+    h->table_size = 4 * KiB;
+    h->bitmap_offset = 12 * KiB;
+    h->bitmap_size = 4 * KiB;
+    h->incompatible = FVD_INCOMPATIBLE_BLOCK_SUMS;
+    h->compatible = 0;
+    fvd_jgeometry_init(&g, h);
+    g_assert_true(!g.trailers && !g.remap && g.block_sums);
+    g_assert_cmpint(g.chunk_sectors, ==, 2048);
+    g_assert_cmpint(g.table_entries, ==, 101);
+    g_assert_cmpint(g.chunks, ==, 0x7fffffff);
+    g_assert_cmpint(g.block_sectors, ==, 128);
+    g_assert_cmpint(g.blocks, ==, 17);
+}
+
 static void test_bytes_of_a_pair(void)
 {
     static const uint8_t expected[] = {
@@ -649,6 +684,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     TEST("the trailer's checksum is CRC32C as published",
          test_crc_of_the_trailer_is_the_standard_one);
+    TEST("sizes and features are those of the header", test_geometry_is_that_of_the_header);
     TEST("a table and a bitmap record are these bytes, and nothing of the memory gets in",
          test_bytes_of_a_pair);
     TEST("a bitmap record with checksums is these bytes", test_bytes_of_sums);
