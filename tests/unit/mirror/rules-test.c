@@ -259,6 +259,70 @@ static void coroutine_fn test_a_blocking_write_that_fails_in_the_target_fails_th
     scene_tear_down(&s);
 }
 
+/* E2: whenever the cancel comes, either the users are with the source, or the job has ended well. */
+static void coroutine_fn test_a_cancel_comes_before_the_switch_over_or_too_late(void)
+{
+    unsigned pivoted = 0, cancelled = 0;
+
+    for (int turns = 0; turns < 150; turns++) {
+        BlockDriverState *base = test_ram_new("base", DISK_BYTES);
+        BlockTestRequest *read;
+        BdrvChild *user;
+        int ret;
+        Scene s;
+
+        scene_use(&s, test_cow_new("source", DISK_BYTES, 64 * KiB, base),
+                  test_cow_new("target", DISK_BYTES, 64 * KiB, NULL));
+        s.args.sync = MIRROR_SYNC_MODE_TOP;
+        s.args.target_backing = base;
+        scene_start(&s);
+        scene_wait_ready(&s);
+        block_test_co_fill(s.user, 64 * KiB, 4096, 'c');
+        /* The switch-over cannot take the base before this read has ended. */
+        user = block_test_user(base, BLK_PERM_CONSISTENT_READ);
+        test_ram_hold(base, TEST_RAM_READ, 3 * MiB, 4096);
+        read = block_test_co_start(user, BLOCK_TEST_READ, 3 * MiB, 4096, 0);
+        scene_complete(&s);
+        for (int i = 0; i < turns; i++) {
+            aio_co_schedule(qemu_get_aio_context(), qemu_coroutine_self());
+            qemu_coroutine_yield();
+        }
+        job_user_cancel(&s.job->job, true, NULL);
+        test_ram_release(base);
+        g_assert_cmpint(block_test_co_join(read), ==, 0);
+        ret = scene_wait_end(&s);
+        g_assert_true(ret == 0 || ret == -ECANCELED);
+        g_assert_true(s.user->bs == (ret == 0 ? s.target : s.source));
+        block_test_co_expect(s.user, 64 * KiB, 4096, 'c');
+        pivoted += ret == 0;
+        cancelled += ret != 0;
+        block_test_co_user_free(user);
+        scene_tear_down(&s);
+        bdrv_co_unref(base);
+    }
+    g_assert_cmpuint(pivoted, >, 0);
+    g_assert_cmpuint(cancelled, >, 0);
+}
+
+static void coroutine_fn test_a_cancel_after_complete_takes_it_back(void)
+{
+    Scene s;
+
+    scene_set_up(&s, DISK_BYTES);
+    scene_start(&s);
+    scene_wait_ready(&s);
+    test_ram_hold(s.target, TEST_RAM_WRITE, 0, DISK_BYTES);
+    block_test_co_fill(s.user, 64 * KiB, 4096, 'c');
+    scene_complete(&s);
+    test_ram_co_wait_held(s.target, 1);
+    job_user_cancel(&s.job->job, false, &error_abort);
+    test_ram_release(s.target);
+    g_assert_cmpint(scene_wait_end(&s), ==, 0);
+    g_assert_true(s.user->bs == s.source);
+    scene_expect_equal(&s);
+    scene_tear_down(&s);
+}
+
 /* L2 */
 static void coroutine_fn test_a_job_pauses_only_when_nothing_is_in_flight(void)
 {
@@ -301,6 +365,10 @@ static void add_tests(void)
                    test_a_write_that_is_overwritten_by_an_older_one_is_copied_again);
     block_test_add("/mirror/rules/a blocking write that fails in the target fails the job only",
                    test_a_blocking_write_that_fails_in_the_target_fails_the_job_only);
+    block_test_add("/mirror/rules/a cancel comes before the switch-over or too late",
+                   test_a_cancel_comes_before_the_switch_over_or_too_late);
+    block_test_add("/mirror/rules/a cancel after complete takes it back",
+                   test_a_cancel_after_complete_takes_it_back);
     block_test_add("/mirror/rules/a job pauses only when nothing is in flight",
                    test_a_job_pauses_only_when_nothing_is_in_flight);
 }
