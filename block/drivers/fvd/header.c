@@ -135,7 +135,7 @@ static uint32_t state_crc(const uint8_t *buf)
     uint8_t sector[FVD_SECTOR_BYTES];
 
     memcpy(sector, buf + STATE_AT, sizeof(sector));
-    stl_le_p(sector + STATE_CRC_AT - STATE_AT, 0);
+    stl_le_p(sector + (STATE_CRC_AT - STATE_AT), 0);
     return crc32c(0, sector, sizeof(sector));
 }
 

@@ -300,6 +300,9 @@ static void coroutine_fn job_entry(void *opaque)
 void job_start(Job *job)
 {
     assert(!job->co);
+    if (job->txn->phase == JOB_TXN_ABORTING) {
+        return; /* JC6: who aborts the transaction finishes this one too */
+    }
     job_ref(job); /* the coroutine's */
     job->co = qemu_coroutine_create(job_entry, job);
     job->rate_start_ns = job->rate_mark_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);

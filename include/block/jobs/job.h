@@ -118,7 +118,11 @@ struct Job {
  */
 void *job_create(const char *job_id, const JobDriver *driver, JobTxn *txn, AioContext *ctx,
                  int flags, Error **errp);
-void job_start(Job *job); /* CREATED -> RUNNING; run() starts soon, in its context */
+/*
+ * CREATED -> RUNNING; run() starts soon, in its context.  Nothing when its transaction is coming to an end already,
+ * by another's failure or a cancel.
+ */
+void job_start(Job *job);
 /* A job that was created and will not be started: abort() and clean() run, then it is gone. */
 void coroutine_fn job_early_fail(Job *job);
 /* Any thread. */

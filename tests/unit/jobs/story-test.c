@@ -62,6 +62,24 @@ static void coroutine_fn a_job_that_never_started_is_cancelled_without_an_event_
     expect_diary("j created|j null");
 }
 
+/* JC6: another's end is under way, and takes its time. */
+static void coroutine_fn a_job_is_not_started_once_its_transaction_is_given_up(void)
+{
+    JobTxn *txn = job_txn_new();
+    FakeJob *a = fake_new("a", bs, txn, 1000, 0), *b = fake_new("b", bs, txn, 1000, 0);
+
+    job_txn_unref(txn);
+    b->yields_in_end = 5; /* the newest ends first */
+    job_user_cancel(&b->common.job, true, &error_abort);
+    test_step_aside();
+    g_assert_cmpint(b->common.job.status, ==, JOB_STATUS_ABORTING);
+    g_assert_cmpint(a->common.job.status, ==, JOB_STATUS_CREATED);
+    job_start(&a->common.job);
+    g_assert_false(job_started(&a->common.job));
+    job_co_cancel_sync(&a->common.job, true);
+    expect_diary("a created|b created|b aborting|b concluded|b null|a aborting|a concluded|a null");
+}
+
 static void coroutine_fn the_user_pauses_and_resumes(void)
 {
     FakeJob *f = fake_new("j", bs, NULL, 1000, JOB_DEFAULT);
@@ -489,6 +507,7 @@ int main(int argc, char **argv)
     TEST(a_job_that_fails);
     TEST(a_running_job_is_cancelled);
     TEST(a_job_that_never_started_is_cancelled_without_an_event_of_its_end);
+    TEST(a_job_is_not_started_once_its_transaction_is_given_up);
     TEST(the_user_pauses_and_resumes);
     TEST(a_drain_pauses_a_job_and_holds_a_cancelled_one);
     TEST(a_job_with_a_ready_state_waits_for_its_user);
