@@ -15,6 +15,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
 from qblk import DEADLINE, MIB, die_with_parent, have, same  # noqa: E402
 from tap import Skip, main, need_qblk, test  # noqa: E402
+from target import wait_for_socket  # noqa: E402
 from witness import copy, fill  # noqa: E402
 
 SIZE = 24 * MIB
@@ -44,21 +45,7 @@ class Server:
         with open(self.path + '.log', 'ab') as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             preexec_fn=die_with_parent)
-        end = time.monotonic() + DEADLINE
-        while True:
-            # The birth of a socket is no event; the end of the process is one: look again.
-            try:
-                with socket.socket(socket.AF_UNIX) as s:
-                    s.connect(self.path)
-                    return
-            except OSError:
-                pass
-            try:
-                self.process.wait(0.005)
-            except subprocess.TimeoutExpired:
-                assert time.monotonic() < end, f'{self.kind} does not listen'
-            else:
-                raise AssertionError(f'{self.kind} ended at its start')
+        wait_for_socket(self.process, self.path)
 
     def kill(self):
         self.process.kill()

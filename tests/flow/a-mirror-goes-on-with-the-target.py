@@ -7,14 +7,14 @@ write that was acknowledged, and what was left behind is the disk at one instant
 """
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
-from qblk import DEADLINE, KIB, MIB, SLOW, die_with_parent, have, same  # noqa: E402
+from qblk import KIB, MIB, SLOW, die_with_parent, have, same  # noqa: E402
 from tap import Skip, main, need_command, need_qblk, test  # noqa: E402
+from target import wait_for_socket  # noqa: E402
 from witness import copy, fill  # noqa: E402
 
 MODES = ['background', 'write-blocking']
@@ -113,16 +113,7 @@ class Server:
         self.process = subprocess.Popen(
             ['qemu-nbd', '-t', '-e', '16', '-f', 'raw', '-k', self.path, self.image],
             stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
-        end = time.monotonic() + DEADLINE
-        while True:
-            # The birth of a socket is no event: look again.
-            try:
-                with socket.socket(socket.AF_UNIX) as s:
-                    s.connect(self.path)
-                return
-            except OSError:
-                assert time.monotonic() < end and self.process.poll() is None
-                time.sleep(0.005)
+        wait_for_socket(self.process, self.path)
 
     def kill(self):
         self.process.kill()

@@ -11,15 +11,15 @@ from the seed.
 """
 import itertools
 import os
-import socket
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
-from qblk import DEADLINE, KIB, MIB, die_with_parent, have, same  # noqa: E402
+from qblk import KIB, MIB, die_with_parent, have, same  # noqa: E402
 from rawnbd import CMD_READ, RawNbd  # noqa: E402
 from tap import Skip, main, need_command, need_qblk, test  # noqa: E402
+from target import wait_for_socket  # noqa: E402
 from witness import copy, fill  # noqa: E402
 
 SECONDS = float(os.environ.get('SECONDS', '0'))
@@ -107,16 +107,7 @@ class QemuNbd:
         self.process = subprocess.Popen(
             ['qemu-nbd', '-t', '-e', '16', '-f', 'raw', '--discard=unmap', '-k', self.path, image],
             stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
-        end = time.monotonic() + DEADLINE
-        while True:
-            # The birth of a socket is no event: look again.
-            try:
-                with socket.socket(socket.AF_UNIX) as s:
-                    s.connect(self.path)
-                return
-            except OSError:
-                assert time.monotonic() < end and self.process.poll() is None
-                time.sleep(0.005)
+        wait_for_socket(self.process, self.path)
 
     def end(self):
         self.process.kill()

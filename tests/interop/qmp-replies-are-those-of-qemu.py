@@ -35,7 +35,8 @@ class WAIT:
 
 
 # Members of query-block-jobs that say more of a mirror than QEMU's.
-EXTRA = ['copy-mode', 'dirty', 'dirty-rate', 'copy-rate', 'write-through', 'not-converging', 'rate']
+EXTRA = ['copy-mode', 'dirty', 'dirty-rate', 'copy-rate', 'write-through',
+         'write-through-bytes', 'estimated-ready-seconds', 'not-converging', 'rate']
 
 
 def mirror(change):

@@ -13,6 +13,25 @@ from qblk import DEADLINE, die_with_parent, have
 from tap import Skip
 
 
+def wait_for_socket(server, path):
+    """Until the process @server listens at @path."""
+    end = time.monotonic() + DEADLINE
+    while True:
+        # The birth of a socket is no event; the end of the process is one: look again.
+        try:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(path)
+                return
+        except OSError:
+            pass
+        try:
+            server.wait(0.005)
+        except subprocess.TimeoutExpired:
+            assert time.monotonic() < end, f'{server.args[0]} does not listen'
+        else:
+            raise AssertionError(f'{server.args[0]} ended at its start')
+
+
 class Target:
     """The server of @image, from the start of the object until kill()."""
 
@@ -37,21 +56,7 @@ class Target:
                 ['nbdkit', '-f', '-U', self.path, '--filter=error', 'file', self.image,
                  *self.errors],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent)
-        end = time.monotonic() + DEADLINE
-        while True:
-            # The birth of a socket is no event; the end of the process is one: look again.
-            try:
-                with socket.socket(socket.AF_UNIX) as s:
-                    s.connect(self.path)
-                    return
-            except OSError:
-                pass
-            try:
-                self.process.wait(0.005)
-            except subprocess.TimeoutExpired:
-                assert time.monotonic() < end, 'the target does not listen'
-            else:
-                raise AssertionError('the target ended at its start')
+        wait_for_socket(self.process, self.path)
 
     def stop(self):
         """It stands still: takes nothing and says nothing, and its connections stay."""

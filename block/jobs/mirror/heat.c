@@ -56,7 +56,7 @@ void mirror_heat_init(MirrorHeat *h, int64_t len, int64_t chunk_bytes)
     while (DIV_ROUND_UP(len, region) > MIRROR_HEAT_REGIONS) { /* HM4 */
         region *= 2;
     }
-    *h = (MirrorHeat){.len = len, .region_bytes = region, .n = DIV_ROUND_UP(len, region)};
+    *h = (MirrorHeat){.len = len, .region_bytes = region, .n = MAX(DIV_ROUND_UP(len, region), 1)};
     h->heat = g_new(uint16_t, h->n);
     forget_all(h);
 }
