@@ -383,6 +383,10 @@ static void test_a_disk_of_4_tib_takes_its_table_and_what_is_touched_of_bitmaps(
     g_assert_cmpint(run, ==, 1047 * MiB);
     for (int64_t p = fvd_map_next_page(m, 0, 0); p >= 0; p = fvd_map_next_page(m, 0, p + 1)) {
         g_assert_cmpint(fvd_map_copy_page(m, 0, p, buf, &host), ==, FVD_MAP_PAGE);
+        g_assert_cmpint(
+            host, ==, p < 4096 ? h->table_offset + p * 4096 : h->bitmap_offset + (p - 4096) * 4096);
+        /* Bit 1048 * 16 * i is the first of byte 2096 * i. */
+        g_assert_true(p < 4096 || buf[(2096 - (p - 4096) * 4096 % 2096) % 2096] == 1);
     }
     takes_at_most(before, 16 * MiB + 3 * 8 * MiB);
 }
