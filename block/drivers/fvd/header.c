@@ -9,10 +9,11 @@
  *
  * The room, a file a part of the format:
  *
- *     header.c    the header: decoding, its limits, encoding
- *     jrecord.c   sectors of the journal, and the records in them
- *     replay.c    what the journal makes of table and bitmap after a crash
- *     map.c       table and bitmap in memory: lookup, taking chunks, pages of a checkpoint
+ *     header.c       the header: decoding, its limits, encoding
+ *     jrecord.c      sectors of the journal, and the records in them
+ *     replay.c       what the journal makes of table and bitmap after a crash
+ *     map.c          table and bitmap in memory: lookup, taking chunks, pages of a checkpoint
+ *     journal-buf.c  the journal's writer: buffers, commits, halves and their checkpoints
  *     meson.build
  *
  *   HD1  Nobody gets an FvdHeader out of bytes that was not checked, and none that would not pass is
