@@ -9,7 +9,7 @@
 #include <errno.h>
 #include "aio/timer.h"
 #include "block/drivers/fvd/journal-buf.h"
-#include "block/drivers/fvd/replay.h"
+#include "block/drivers/fvd/layout/replay.h"
 #include "block/io/io.h"
 #include "coro/sleep.h"
 #include "tests/lib/block-test.h"

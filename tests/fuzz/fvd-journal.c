@@ -7,7 +7,7 @@
  */
 #include <assert.h>
 #include <stdlib.h>
-#include "block/drivers/fvd/replay.h"
+#include "block/drivers/fvd/layout/replay.h"
 #include "util/crc32c.h"
 #include "util/osdep.h"
 

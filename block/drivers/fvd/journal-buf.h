@@ -11,7 +11,7 @@
 #ifndef BLOCK_DRIVERS_FVD_JOURNAL_BUF_H
 #define BLOCK_DRIVERS_FVD_JOURNAL_BUF_H
 
-#include "block/drivers/fvd/jrecord.h"
+#include "block/drivers/fvd/layout/jrecord.h"
 #include "block/graph/graph.h"
 
 /*

@@ -30,7 +30,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include "block/drivers/fvd/replay.h"
+#include "block/drivers/fvd/layout/replay.h"
 
 /* Bitmaps are read in words: their memory is rounded up to it. */
 #define WORD_BITS 64

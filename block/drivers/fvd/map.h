@@ -24,7 +24,7 @@
 #ifndef BLOCK_DRIVERS_FVD_MAP_H
 #define BLOCK_DRIVERS_FVD_MAP_H
 
-#include "block/drivers/fvd/jrecord.h"
+#include "block/drivers/fvd/layout/jrecord.h"
 
 typedef struct FvdMap FvdMap;
 

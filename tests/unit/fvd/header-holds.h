@@ -5,7 +5,7 @@
 
 #include <string.h>
 #include <glib.h>
-#include "block/drivers/fvd/header.h"
+#include "block/drivers/fvd/layout/header.h"
 
 /* Every member but the checksums, which are not taken from a header; in the order of the format. */
 #define FVD_HEADER_MEMBERS(x)                                                                     \

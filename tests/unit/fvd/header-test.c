@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* FVD's header: where every field is, what is refused with which words, and that nothing gets lost. */
-#include "block/drivers/fvd/header.h"
+#include "block/drivers/fvd/layout/header.h"
 #include <errno.h>
 #include "tests/unit/fvd/header-holds.h"
 #include "tests/unit/util/seed.h"

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <glib.h>
-#include "block/drivers/fvd/jrecord.h"
+#include "block/drivers/fvd/layout/jrecord.h"
 #include "util/osdep.h"
 
 /* Bit by bit, from the polynomial: what the one of util is held against. */

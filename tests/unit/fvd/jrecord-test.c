@@ -2,7 +2,7 @@
 /* What is written into the journal's sectors, byte for byte, and what is believed of what is read from them. */
 #include <errno.h>
 #include <inttypes.h>
-#include "block/drivers/fvd/jrecord.h"
+#include "block/drivers/fvd/layout/jrecord.h"
 #include "tests/unit/fvd/journal.h"
 #include "util/osdep.h"
 

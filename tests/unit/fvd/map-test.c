@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "block/drivers/fvd/map.h"
-#include "block/drivers/fvd/replay.h"
+#include "block/drivers/fvd/layout/replay.h"
 #include "tests/unit/util/seed.h"
 
 #define E FVD_TABLE_EMPTY

@@ -2,7 +2,7 @@
 /* What a crash leaves of table and bitmap, and what the journal makes of them: always what was recorded. */
 #include <errno.h>
 #include <inttypes.h>
-#include "block/drivers/fvd/replay.h"
+#include "block/drivers/fvd/layout/replay.h"
 #include "tests/unit/fvd/journal.h"
 #include "util/osdep.h"
 

@@ -16,7 +16,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "block/drivers/fvd/header.h"
+#include "block/drivers/fvd/layout/header.h"
 #include "util/error.h"
 
 #define FVD_JSECTOR_SIZE 512

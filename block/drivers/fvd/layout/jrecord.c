@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* jrecord.c - sectors of the journal: making them, and walking what is in them (R1 to R4 at jrecord.h) */
-#include "block/drivers/fvd/jrecord.h"
+#include "block/drivers/fvd/layout/jrecord.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -16,7 +16,7 @@
 #ifndef BLOCK_DRIVERS_FVD_REPLAY_H
 #define BLOCK_DRIVERS_FVD_REPLAY_H
 
-#include "block/drivers/fvd/jrecord.h"
+#include "block/drivers/fvd/layout/jrecord.h"
 
 typedef struct FvdReplay FvdReplay;
 

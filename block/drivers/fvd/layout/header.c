@@ -23,7 +23,7 @@
  *   HD3  Where every field is, is said once: by the table below.  Loading and storing walk over it.
  *   HD4  What is not ours to know (reserved bytes, unknown bits) is encoded as it was decoded.
  */
-#include "block/drivers/fvd/header.h"
+#include "block/drivers/fvd/layout/header.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>

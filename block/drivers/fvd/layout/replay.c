@@ -10,7 +10,7 @@
  * ever, and a record that says otherwise is damage: there is no telling which is right.  EMPTY in a record says nothing
  * then, for the entry may have got its chunk later, and table and journal are read again after an interrupted replay.
  */
-#include "block/drivers/fvd/replay.h"
+#include "block/drivers/fvd/layout/replay.h"
 
 #include <assert.h>
 #include <errno.h>
