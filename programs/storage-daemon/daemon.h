@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include "aio/aio.h"
 #include "coro/coroutine.h"
+#include "programs/common/opt-tree.h"
 #include "util/error.h"
 
 /* Options that make something, in the order of the command line. */
@@ -56,20 +57,6 @@ int coroutine_fn daemon_co_make(const DaemonOption *opt, Error **errp);
 int coroutine_fn daemon_co_make_drive(json_t *tree, Error **errp);
 void coroutine_fn daemon_co_drop_drives(void);
 int coroutine_fn daemon_co_make_chardev(json_t *tree, Error **errp);
-
-/* tree.c: the flat members of an option; what nobody asked for was not expected. */
-typedef struct OptTree {
-    json_t *tree;     /* borrowed */
-    GPtrArray *taken; /* of json_t, borrowed: the members that were asked for */
-} OptTree;
-void opt_tree_init(OptTree *t, json_t *tree);
-/* False with @errp when it is there but of the wrong type.  *ret is left alone when it is not there. */
-bool opt_tree_str(OptTree *t, const char *key, const char **ret, Error **errp);
-bool opt_tree_bool(OptTree *t, const char *key, bool *ret, Error **errp);
-/* False with "Invalid parameter 'x'". */
-bool opt_tree_finish(OptTree *t, Error **errp);
-void opt_tree_clear(OptTree *t);
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(OptTree, opt_tree_clear)
 
 /* activation.c */
 /* Sockets that a service manager has handed over; empty when none.  Call before a fork. */

@@ -12,10 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "programs/common/trace-option.h"
 #include "qapi/json-parser.h"
 #include "qapi/keyval.h"
 #include "qapi/type.h"
-#include "util/trace.h"
 
 /* Values of getopt_long() for options without a letter. */
 enum {
@@ -93,66 +93,6 @@ static int parse_make_option(DaemonOptions *opts, DaemonOptionKind kind, const c
     return 0;
 }
 
-static int parse_trace_events_file(const char *path, Error **errp)
-{
-    g_autofree char *text = NULL;
-    g_auto(GStrv) lines = NULL;
-    int r = 0;
-
-    if (!g_file_get_contents(path, &text, NULL, NULL)) {
-        error_setg(errp, "%s: cannot be read", path);
-        return -ENOENT;
-    }
-    lines = g_strsplit(text, "\n", -1);
-    for (char **line = lines; *line && r == 0; line++) {
-        g_strstrip(*line);
-        if (**line && **line != '#') {
-            r = trace_enable_events(*line, errp);
-        }
-    }
-    return r;
-}
-
-/* [[enable=]PATTERN][,events=FILE][,file=FILE] */
-static int parse_trace(const char *text, Error **errp)
-{
-    const char *pattern = NULL, *events = NULL, *file = NULL;
-    g_auto(OptTree) t = {0};
-    json_t *tree;
-    int r = -EINVAL;
-
-    tree = keyval_parse(text, "enable", NULL, errp);
-    if (!tree) {
-        return -EINVAL;
-    }
-    opt_tree_init(&t, tree);
-    if (opt_tree_str(&t, "enable", &pattern, errp) && opt_tree_str(&t, "events", &events, errp) &&
-        opt_tree_str(&t, "file", &file, errp) && opt_tree_finish(&t, errp)) {
-        r = file ? trace_set_file(file, errp) : 0;
-    }
-    if (r == 0 && pattern) {
-        r = trace_enable_events(pattern, errp);
-    }
-    if (r == 0 && events) {
-        r = parse_trace_events_file(events, errp);
-    }
-    json_decref(tree);
-    return r;
-}
-
-static int parse_trace_option(const char *text, Error **errp)
-{
-    if (!strcmp(text, "help")) {
-        trace_list_events(stdout);
-        return 1;
-    }
-    if (parse_trace(text, errp) < 0) {
-        error_prepend(errp, "--trace %s: ", text);
-        return -EINVAL;
-    }
-    return 0;
-}
-
 static int parse_aio(DaemonOptions *opts, const char *text, Error **errp)
 {
     static const char *const words[] = {[AIO_ENGINE_AUTO] = "auto",
@@ -184,7 +124,7 @@ static int parse_one(DaemonOptions *opts, int c, const char *progname, Error **e
         daemon_version(progname);
         return 1;
     case 'T':
-        return parse_trace_option(optarg, errp);
+        return trace_option_parse(optarg, errp);
     case OPT_AIO:
         return parse_aio(opts, optarg, errp);
     case OPT_DAEMONIZE:

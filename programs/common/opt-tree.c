@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* tree.c - reading an option of a few flat members, such as --chardev, without a schema */
-#include "daemon.h"
+/* opt-tree.c - reading an option of a few flat members, such as --chardev, without a schema */
+#include "programs/common/opt-tree.h"
 
 #include <string.h>
 

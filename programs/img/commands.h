@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* commands.h - the commands there are; main.c has the table */
+#ifndef IMG_COMMANDS_H
+#define IMG_COMMANDS_H
+
+#include "programs/img/img.h"
+
+/* image/ */
+extern const ImgCommand img_info;
+
+/* data/ */
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* options.c - the options of a command: what getopt needs and what help prints, from one table */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "programs/img/img.h"
+
+/* Columns: options that are longer have their help on the next line. */
+#define HELP_COLUMN 27
+
+typedef struct ImgArgsParser {
+    struct option *options; /* ends with zeros */
+    GString *letters;
+    char *name; /* "qblk-img info", for getopt's messages */
+} ImgArgsParser;
+
+static ImgArgsParser *parser_new(const ImgCommand *command)
+{
+    ImgArgsParser *p = g_new0(ImgArgsParser, 1);
+    size_t n = 0;
+
+    while (command->options[n].name) {
+        n++;
+    }
+    p->options = g_new0(struct option, n + 2);
+    p->letters = g_string_new("h");
+    p->name = g_strdup_printf("%s %s", error_get_progname(), command->name);
+    for (size_t i = 0; i < n; i++) {
+        const ImgOption *o = &command->options[i];
+
+        p->options[i] = (struct option){
+            .name = o->name, .has_arg = o->arg ? required_argument : no_argument, .val = o->code};
+        if (o->code < IMG_OPT_FIRST) {
+            g_string_append_c(p->letters, (char)o->code);
+            if (o->arg) {
+                g_string_append_c(p->letters, ':');
+            }
+        }
+    }
+    p->options[n] = (struct option){.name = "help", .val = 'h'};
+    return p;
+}
+
+void img_args_clear(ImgArgs *args)
+{
+    if (args->parser) {
+        g_free(args->parser->options);
+        g_string_free(args->parser->letters, TRUE);
+        g_free(args->parser->name);
+        g_clear_pointer(&args->parser, g_free);
+    }
+}
+
+static void print_option(int letter, const char *name, const char *arg, const char *help)
+{
+    g_autofree char *left = NULL;
+    g_auto(GStrv) lines = g_strsplit(help, "\n", -1);
+    g_autofree char *first =
+        letter < IMG_OPT_FIRST ? g_strdup_printf("-%c, ", letter) : g_strdup("    ");
+    size_t i = 0;
+
+    left = g_strdup_printf("  %s--%s%s%s", first, name, arg ? " " : "", arg ? arg : "");
+    if (strlen(left) + 1 < HELP_COLUMN) {
+        printf("%-*s%s\n", HELP_COLUMN, left, lines[i++]);
+    } else {
+        printf("%s\n", left);
+    }
+    for (; lines[i]; i++) {
+        printf("%*s%s\n", HELP_COLUMN, "", lines[i]);
+    }
+}
+
+static void print_help(const ImgCommand *command)
+{
+    printf("Usage: %s %s [OPTIONS] %s\n%s.\n\n", error_get_progname(), command->name,
+           command->operands, command->summary);
+    print_option('h', "help", NULL, "show this help and exit");
+    for (const ImgOption *o = command->options; o->name; o++) {
+        print_option(o->code, o->name, o->arg, o->help);
+    }
+}
+
+static void print_try_help(const ImgArgs *args)
+{
+    fprintf(stderr, "Try '%s %s --help' for more info\n", error_get_progname(),
+            args->command->name);
+}
+
+int img_args_next(ImgArgs *args, const char **ret_value)
+{
+    int c;
+
+    if (!args->parser) {
+        args->parser = parser_new(args->command);
+        args->argv[0] = args->parser->name;
+        optind = 0; /* getopt: begin anew */
+    }
+    c = getopt_long(args->argc, args->argv, args->parser->letters->str, args->parser->options,
+                    NULL);
+    *ret_value = optarg;
+    switch (c) {
+    case -1:
+        return IMG_ARGS_END;
+    case 'h':
+        print_help(args->command);
+        return IMG_ARGS_HELP;
+    case '?':
+        print_try_help(args);
+        return IMG_ARGS_FAILED;
+    default:
+        return c;
+    }
+}
+
+int img_args_status(int code)
+{
+    return code == IMG_ARGS_HELP ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int img_args_operand_count(const ImgArgs *args)
+{
+    return args->argc - optind;
+}
+
+const char *img_args_operand(const ImgArgs *args, int index)
+{
+    return index < img_args_operand_count(args) ? args->argv[optind + index] : NULL;
+}
+
+int img_args_error(const ImgArgs *args, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    error_vreport(fmt, ap);
+    va_end(ap);
+    print_try_help(args);
+    return EXIT_FAILURE;
+}
