@@ -41,16 +41,17 @@ static json_t *generic_json(const BdrvOpenFileArgs *args)
     return o;
 }
 
-static BlockDriverState *coroutine_fn open_json(json_t *json, Error **errp)
+static BlockDriverState *coroutine_fn open_json(json_t *json, int flags, Error **errp)
 {
     BlockdevOptions *opts = qapi_BlockdevOptions_from_json(json, errp);
+    OpenParent none = {.flags = flags};
     BlockDriverState *bs;
 
     json_decref(json);
     if (!opts) {
         return NULL;
     }
-    bs = bdrv_co_open(opts, errp);
+    bs = bdrv_open_node(opts, &none, errp);
     qapi_free_BlockdevOptions(opts);
     return bs;
 }
@@ -75,10 +76,10 @@ static BlockDriverState *coroutine_fn open_nbd(const BdrvOpenFileArgs *args, Err
     if (!args->read_only) {
         json_object_set_new(o, "discard", json_string("unmap"));
     }
-    return open_json(o, errp);
+    return open_json(o, 0, errp);
 }
 
-static BlockDriverState *coroutine_fn open_protocol(const BdrvOpenFileArgs *args, Error **errp)
+BlockDriverState *coroutine_fn bdrv_open_protocol_file(const BdrvOpenFileArgs *args, Error **errp)
 {
     StatCall call = {.path = args->filename};
     const char *path = args->filename;
@@ -99,7 +100,7 @@ static BlockDriverState *coroutine_fn open_protocol(const BdrvOpenFileArgs *args
     if (args->has_aio) {
         json_object_set_new(o, "aio", json_string(BlockdevAioOptions_str(args->aio)));
     }
-    return open_json(o, errp);
+    return open_json(o, 0, errp);
 }
 
 static BlockDriver *best_probe(const uint8_t *buf, size_t len, const char *filename)
@@ -167,7 +168,7 @@ static BlockDriverState *coroutine_fn open_format(const BdrvOpenFileArgs *args, 
         json_decref(o);
         return NULL;
     }
-    return open_json(o, errp);
+    return open_json(o, args->check ? BDRV_O_CHECK : 0, errp);
 }
 
 BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, Error **errp)
@@ -179,7 +180,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, E
     if (strstart(args->filename, "json:", &json_text)) {
         json_t *json = json_parse_string(json_text, errp);
 
-        return json ? open_json(json, errp) : NULL;
+        return json ? open_json(json, args->check ? BDRV_O_CHECK : 0, errp) : NULL;
     }
     if (args->filename[0] == '\0') {
         error_setg(errp, "The file name is empty");
@@ -190,7 +191,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, E
         error_setg(errp, "'%s' is a protocol, not an image format", format);
         return NULL;
     }
-    file = open_protocol(args, errp);
+    file = bdrv_open_protocol_file(args, errp);
     if (!file) {
         return NULL;
     }
@@ -203,34 +204,4 @@ BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, E
     }
     bdrv_co_unref(file);
     return bs;
-}
-
-int coroutine_fn bdrv_co_create_image(const char *format, const BlockCreateArgs *args, Error **errp)
-{
-    BlockDriver *drv = bdrv_find_format(format);
-
-    if (!drv) {
-        error_setg(errp, "Unknown file format '%s'", format);
-        return -EINVAL;
-    }
-    if (!drv->image || !drv->image->co_create) {
-        error_setg(errp, "Format driver '%s' does not support image creation", format);
-        return -ENOTSUP;
-    }
-    if (bdrv_is_nbd_uri(args->filename)) {
-        error_setg(errp,
-                   "'%s' is served by another program, and cannot be created; it can be used "
-                   "as it is, with mode 'existing'",
-                   args->filename);
-        return -ENOTSUP;
-    }
-    if (args->size < 0) {
-        error_setg(errp, "Image size must not be negative");
-        return -EINVAL;
-    }
-    if (args->backing_file && !drv->supports_backing) {
-        error_setg(errp, "Format driver '%s' does not support backing files", format);
-        return -ENOTSUP;
-    }
-    return drv->image->co_create(args, errp);
 }

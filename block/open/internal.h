@@ -9,11 +9,15 @@
 typedef struct OpenParent {
     const BlockDriverState *bs; /* NULL: a root node */
     bool is_backing;            /* a backing file is only read */
+    int flags; /* BDRV_O_* besides those that the options say; for this node alone */
 } OpenParent;
 
 /* nbd-uri.c: is it "nbd://..." or a kin of it?  Then: the "server" of the nbd driver, and the export. */
 bool bdrv_is_nbd_uri(const char *filename);
 json_t *bdrv_nbd_uri_server(const char *filename, char **ret_export, Error **errp);
+
+/* file.c: the lowest node for a file name; format, backing and node name are left alone */
+BlockDriverState *coroutine_fn bdrv_open_protocol_file(const BdrvOpenFileArgs *args, Error **errp);
 
 /* open.c */
 BlockDriverState *coroutine_fn bdrv_open_node(const BlockdevOptions *opts, const OpenParent *parent,

@@ -53,7 +53,7 @@ int bdrv_apply_generic_options(BlockDriverState *bs, const BlockdevOptions *opts
         opts->has_force_share ? opts->force_share : parent->bs && parent->bs->force_share;
     bs->detect_zeroes =
         opts->has_detect_zeroes ? opts->detect_zeroes : BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
-    bs->open_flags = generic_flags(opts, parent);
+    bs->open_flags = generic_flags(opts, parent) | parent->flags;
     if (!bs->read_only) {
         bs->open_flags |= BDRV_O_RDWR;
     }
@@ -146,6 +146,20 @@ static BdrvChild *coroutine_fn attach(BlockDriverState *bs, BlockDriverState *ch
     return bdrv_attach_child(bs, child_bs, name, role, errp);
 }
 
+BlockDriverState *coroutine_fn bdrv_co_open_ref(const BlockdevRef *ref, Error **errp)
+{
+    BlockDriverState *bs;
+
+    if (ref->type != QTYPE_QSTRING) {
+        return bdrv_co_open(&ref->u.definition, errp);
+    }
+    bs = bdrv_lookup_bs(ref->u.reference, ref->u.reference, errp);
+    if (bs) {
+        bdrv_ref(bs);
+    }
+    return bs;
+}
+
 BdrvChild *coroutine_fn bdrv_open_child(BlockDriverState *bs, const BlockdevRef *ref,
                                         const char *name, BdrvChildRole role, Error **errp)
 {
@@ -178,16 +192,15 @@ BdrvChild *coroutine_fn bdrv_open_child(BlockDriverState *bs, const BlockdevRef 
     return child;
 }
 
-/* A backing file's name is relative to the image that names it. */
-static char *backing_path(BlockDriverState *bs)
+char *bdrv_path_beside(const char *image, const char *name)
 {
     g_autofree char *dir = NULL;
 
-    if (g_path_is_absolute(bs->backing_file) || strchr(bs->backing_file, ':') || !bs->filename[0]) {
-        return g_strdup(bs->backing_file);
+    if (g_path_is_absolute(name) || strchr(name, ':') || !image[0]) {
+        return g_strdup(name);
     }
-    dir = g_path_get_dirname(bs->filename);
-    return g_build_filename(dir, bs->backing_file, NULL);
+    dir = g_path_get_dirname(image);
+    return strcmp(dir, ".") == 0 ? g_strdup(name) : g_build_filename(dir, name, NULL);
 }
 
 int coroutine_fn bdrv_open_backing(BlockDriverState *bs, const BlockdevRefOrNull *ref, Error **errp)
@@ -211,7 +224,7 @@ int coroutine_fn bdrv_open_backing(BlockDriverState *bs, const BlockdevRefOrNull
     if (!bs->backing_file || (bs->open_flags & BDRV_O_NO_BACKING)) {
         return 0;
     }
-    g_autofree char *path = backing_path(bs);
+    g_autofree char *path = bdrv_path_beside(bs->filename, bs->backing_file);
     BdrvOpenFileArgs args = {
         .filename = path,
         .format = bs->backing_format,

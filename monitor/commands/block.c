@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* block.c - nodes come, go and change: blockdev-add, blockdev-del, blockdev-reopen, block_resize */
+/* block.c - nodes come, go and change: blockdev-add, blockdev-del, blockdev-reopen, block_resize, blockdev-create */
 #include <errno.h>
 
 #include "block/backend/backend.h"
+#include "block/jobs/create.h"
 #include "block/open/open.h"
 #include "qapi/qapi-commands-block-core.h"
+#include "qapi/qapi-commands-block-create.h"
 
 void coroutine_fn qmp_blockdev_add(BlockdevOptions *arg, Error **errp)
 {
@@ -61,4 +63,10 @@ void coroutine_fn qmp_block_resize(const char *device, const char *node_name, in
         blk_co_remove_bs(blk);
     }
     blk_co_unref(blk);
+}
+
+void coroutine_fn qmp_blockdev_create(const char *job_id, BlockdevCreateOptions *options,
+                                      Error **errp)
+{
+    blockdev_create_start(job_id, options, errp);
 }

@@ -7,16 +7,38 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 #include "aio/thread-pool.h"
 #include "block/drivers/file/file-int.h"
+#include "block/io/io.h"
 #include "block/open/image-lock.h"
 
 typedef struct CreateArgs {
     const char *path;
     int64_t size;
+    PreallocMode prealloc;
+    bool nocow;
+    BdrvProgress *progress;
     Error *err; /* out */
 } CreateArgs;
+
+/* Only an empty file can be told; a file system without the attribute copies nothing anyway, mostly. */
+static int set_nocow(int fd, const char *path, Error **errp)
+{
+    int attr = 0, ret;
+
+    if (ioctl(fd, FS_IOC_GETFLAGS, &attr) == 0) {
+        attr |= FS_NOCOW_FL;
+        if (ioctl(fd, FS_IOC_SETFLAGS, &attr) == 0) {
+            return 0;
+        }
+    }
+    ret = -errno;
+    error_setg_errno(errp, -ret, "Could not set 'nocow' for '%s'", path);
+    return ret;
+}
 
 static int open_or_make(const char *path, bool *ret_made)
 {
@@ -50,14 +72,24 @@ static int fill(int fd, const CreateArgs *args, Error **errp)
         error_setg_errno(errp, -ret, "Could not clear file '%s'", args->path);
         return ret;
     }
-    ret = file_resize_blocking(fd, args->size, PREALLOC_MODE_OFF, errp);
-    return ret;
+    if (args->nocow) {
+        ret = set_nocow(fd, args->path, errp);
+        if (ret < 0) {
+            return ret;
+        }
+    }
+    return file_resize_blocking(fd, args->size, args->prealloc, args->progress, errp);
 }
 
 static int use_device(int fd, const CreateArgs *args, Error **errp)
 {
     int64_t have = file_length_blocking(fd, true);
 
+    if (args->prealloc != PREALLOC_MODE_OFF || args->nocow) {
+        error_setg(errp, "Could not create '%s': a device has neither 'preallocation' nor 'nocow'",
+                   args->path);
+        return -ENOTSUP;
+    }
     if (have < 0) {
         error_setg_errno(errp, -have, "Could not get the size of '%s'", args->path);
         return have;
@@ -101,24 +133,35 @@ static int create_blocking(void *opaque)
     return ret;
 }
 
-static int coroutine_fn file_co_create(const BlockCreateArgs *create, Error **errp)
+static int coroutine_fn file_co_create(const BlockdevCreateOptions *opts, BdrvProgress *progress,
+                                       Error **errp)
 {
-    CreateArgs args = {.path = create->filename, .size = create->size};
+    const BlockdevCreateOptionsFile *o = &opts->u.file;
+    CreateArgs args = {
+        .path = o->filename,
+        .size = o->size,
+        .prealloc = o->has_preallocation ? o->preallocation : PREALLOC_MODE_OFF,
+        .nocow = o->has_nocow && o->nocow,
+        .progress = progress,
+    };
     int ret;
 
-    if (create->backing_file) {
-        error_setg(errp, "Backing file not supported for file format 'file'");
-        return -ENOTSUP;
-    }
-    if (create->size < 0) {
-        error_setg(errp, "Image size must not be negative");
-        return -EINVAL;
+    if (o->size > BDRV_MAX_LENGTH) {
+        error_setg(errp, "Image size must be at most %lld bytes", (long long)BDRV_MAX_LENGTH);
+        return -EFBIG;
     }
     ret = thread_pool_submit_co(create_blocking, &args);
     error_propagate(errp, args.err);
     return ret;
 }
 
+static const BdrvCreateOption file_create_options[] = {
+    {"preallocation", "str", "Preallocation mode (allowed values: off, falloc, full)"},
+    {"nocow", "bool (on/off)", "Turn off copy-on-write (valid only on btrfs)"},
+    {NULL, NULL, NULL},
+};
+
 const BlockDriverImage file_image = {
     .co_create = file_co_create,
+    .create_options = file_create_options,
 };

@@ -85,7 +85,8 @@ int64_t coroutine_fn file_co_get_allocated_file_size(BlockDriverState *bs);
 int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                                   PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
 /* Worker thread: make the file @length long with @prealloc; on failure it has its old length. */
-int file_resize_blocking(int fd, int64_t length, PreallocMode prealloc, Error **errp);
+int file_resize_blocking(int fd, int64_t length, PreallocMode prealloc, BdrvProgress *progress,
+                         Error **errp);
 /* Worker thread: length of a file or device; negative errno. */
 int64_t file_length_blocking(int fd, bool is_device);
 

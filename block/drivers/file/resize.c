@@ -48,7 +48,7 @@ int64_t coroutine_fn file_co_get_allocated_file_size(BlockDriverState *bs)
     return ret < 0 ? ret : s->h.is_device ? args.length : args.allocated;
 }
 
-static int write_zeros(int fd, int64_t offset, int64_t end)
+static int write_zeros(int fd, int64_t offset, int64_t end, BdrvProgress *progress)
 {
     void *buf = qemu_try_memalign(4096, FULL_PREALLOC_BUFFER);
     int ret = buf ? 0 : -ENOMEM;
@@ -56,11 +56,14 @@ static int write_zeros(int fd, int64_t offset, int64_t end)
     if (buf) {
         memset(buf, 0, FULL_PREALLOC_BUFFER);
     }
-    while (ret == 0 && offset < end) {
+    bdrv_progress_set_total(progress, end - offset);
+    for (int64_t start = offset; ret == 0 && offset < end;) {
         ssize_t n = pwrite(fd, buf, MIN(end - offset, FULL_PREALLOC_BUFFER), offset);
 
         if (n > 0) {
             offset += n;
+            bdrv_progress_set_done(progress, offset - start);
+            ret = bdrv_progress_cancelled(progress) ? -ECANCELED : 0;
         } else if (n == 0 || errno != EINTR) {
             ret = n == 0 ? -EIO : -errno;
         }
@@ -69,7 +72,8 @@ static int write_zeros(int fd, int64_t offset, int64_t end)
     return ret == 0 && fsync(fd) < 0 ? -errno : ret;
 }
 
-static int preallocate(int fd, int64_t old, int64_t length, PreallocMode prealloc, Error **errp)
+static int preallocate(int fd, int64_t old, int64_t length, PreallocMode prealloc,
+                       BdrvProgress *progress, Error **errp)
 {
     int ret;
 
@@ -78,7 +82,7 @@ static int preallocate(int fd, int64_t old, int64_t length, PreallocMode preallo
         ret = length == old ? 0 : fallocate(fd, 0, old, length - old) < 0 ? -errno : 0;
         break;
     case PREALLOC_MODE_FULL:
-        ret = write_zeros(fd, old, length);
+        ret = write_zeros(fd, old, length, progress);
         break;
     default:
         error_setg(errp,
@@ -91,7 +95,8 @@ static int preallocate(int fd, int64_t old, int64_t length, PreallocMode preallo
     return ret;
 }
 
-int file_resize_blocking(int fd, int64_t length, PreallocMode prealloc, Error **errp)
+int file_resize_blocking(int fd, int64_t length, PreallocMode prealloc, BdrvProgress *progress,
+                         Error **errp)
 {
     int64_t old = file_length_blocking(fd, false);
     int ret = 0;
@@ -105,7 +110,7 @@ int file_resize_blocking(int fd, int64_t length, PreallocMode prealloc, Error **
             error_setg(errp, "Preallocation can't be used for shrinking files");
             return -EINVAL;
         }
-        ret = preallocate(fd, old, length, prealloc, errp);
+        ret = preallocate(fd, old, length, prealloc, progress, errp);
         if (ret < 0 && ftruncate(fd, old) < 0) {
             error_append_hint(errp, "The file could not be cut back to %lld bytes.\n",
                               (long long)old);
@@ -130,7 +135,7 @@ static int resize_blocking(void *opaque)
 {
     ResizeArgs *args = opaque;
 
-    return file_resize_blocking(args->fd, args->length, args->prealloc, &args->err);
+    return file_resize_blocking(args->fd, args->length, args->prealloc, NULL, &args->err);
 }
 
 static int check_device_size(int64_t have, int64_t want, bool exact, Error **errp)

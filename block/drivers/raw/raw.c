@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include "block/backend/backend.h"
 #include "block/drivers/drivers.h"
 #include "block/io/io.h"
 #include "block/open/open.h"
@@ -251,20 +252,61 @@ static int raw_probe(const uint8_t *buf, size_t len, const char *filename)
     return 1;
 }
 
-static int coroutine_fn raw_co_create(const BlockCreateArgs *args, Error **errp)
-{
-    BlockDriver *file = bdrv_find_format("file");
+/* Written zeros come in steps, so that a cancel is heard in between. */
+#define RAW_PREALLOC_STEP (64 * MiB)
 
-    if (args->backing_file) {
-        error_setg(errp, "Backing file not supported for file format 'raw'");
-        return -ENOTSUP;
+/* The image was emptied: what was there goes first, for a file that only grew would show it. */
+static int coroutine_fn raw_fill(BlockBackend *blk, int64_t size, PreallocMode prealloc,
+                                 BdrvProgress *progress, Error **errp)
+{
+    int64_t step = prealloc == PREALLOC_MODE_FULL ? RAW_PREALLOC_STEP : MAX(size, 1);
+    int ret = blk_co_truncate(blk, 0, false, PREALLOC_MODE_OFF, 0, errp);
+
+    bdrv_progress_set_total(progress, size);
+    for (int64_t done = 0; ret == 0 && done < size; bdrv_progress_set_done(progress, done)) {
+        done += MIN(step, size - done);
+        ret = blk_co_truncate(blk, done, false, prealloc, 0, errp);
+        if (ret == 0 && bdrv_progress_cancelled(progress)) {
+            blk_co_truncate(blk, 0, false, PREALLOC_MODE_OFF, 0, NULL);
+            error_setg(errp, "Creating the image was cancelled");
+            ret = -ECANCELED;
+        }
     }
-    if (!file) {
-        error_setg(errp, "Cannot create '%s': driver 'file' is not available", args->filename);
-        return -ENOTSUP;
-    }
-    return file->image->co_create(args, errp);
+    return ret;
 }
+
+static int coroutine_fn raw_co_create(const BlockdevCreateOptions *opts, BdrvProgress *progress,
+                                      Error **errp)
+{
+    const BlockdevCreateOptionsRaw *o = &opts->u.raw;
+    PreallocMode prealloc = o->has_preallocation ? o->preallocation : PREALLOC_MODE_OFF;
+    BlockDriverState *file;
+    BlockBackend *blk;
+    int ret;
+
+    if (o->size > BDRV_MAX_LENGTH) {
+        error_setg(errp, "Image size must be at most %" PRId64 " bytes", BDRV_MAX_LENGTH);
+        return -EFBIG;
+    }
+    file = bdrv_co_open_ref(o->file, errp);
+    if (!file) {
+        return -EINVAL;
+    }
+    blk = blk_new(BLK_PERM_WRITE | BLK_PERM_RESIZE, BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE);
+    blk_set_desc(blk, "image creation");
+    ret = blk_insert_bs(blk, file, errp);
+    if (ret == 0) {
+        ret = raw_fill(blk, o->size, prealloc, progress, errp);
+    }
+    blk_co_unref(blk);
+    bdrv_co_unref(file);
+    return ret;
+}
+
+static const BdrvCreateOption raw_create_options[] = {
+    {"preallocation", "str", "Preallocation mode (allowed values: off, falloc, full)"},
+    {NULL, NULL, NULL},
+};
 
 static const BlockDriverLife raw_life = {
     .co_open = raw_co_open,
@@ -289,6 +331,7 @@ static const BlockDriverData raw_data = {
 static const BlockDriverImage raw_image = {
     .probe = raw_probe,
     .co_create = raw_co_create,
+    .create_options = raw_create_options,
 };
 
 static BlockDriver bdrv_raw = {

@@ -10,6 +10,7 @@
 #include "aio/aio.h"
 #include "coro/lock.h"
 #include "qapi/qapi-types-block-core.h"
+#include "qapi/qapi-types-block-create.h"
 #include "util/error.h"
 #include "util/iov.h"
 #include "util/queue.h"
@@ -41,15 +42,6 @@ typedef enum BdrvChildRole {
     BDRV_CHILD_PRIMARY = 1 << 4,
     BDRV_CHILD_IMAGE = BDRV_CHILD_DATA | BDRV_CHILD_METADATA | BDRV_CHILD_PRIMARY,
 } BdrvChildRole;
-
-/* How a grown image gets its space. */
-typedef enum PreallocMode {
-    PREALLOC_MODE_OFF,      /* a hole */
-    PREALLOC_MODE_METADATA, /* the format's tables only */
-    PREALLOC_MODE_FALLOC,   /* reserved by the file system */
-    PREALLOC_MODE_FULL,     /* written */
-    PREALLOC_MODE__MAX,
-} PreallocMode;
 
 /* What block status says of a range. */
 enum {
@@ -141,20 +133,93 @@ typedef struct BlockDriverInfo {
     bool is_dirty;
 } BlockDriverInfo;
 
-typedef struct BlockCreateArgs {
-    const char *filename;
-    int64_t size;
-    const char *backing_file, *backing_format; /* NULL: none */
-} BlockCreateArgs;
+/*
+ * Long work on an image, and who waits for it: a job, or a person at a terminal.  All members are atomic; a
+ * driver is given NULL where nobody looks and nobody cancels.
+ */
+typedef struct BdrvProgress {
+    int64_t done, total; /* in units of the work's own */
+    bool cancelled; /* set by who waits: end soon, with -ECANCELED, and leave nothing half done */
+} BdrvProgress;
 
-/* Images as files: creating, recognising, describing. */
+static inline bool bdrv_progress_cancelled(const BdrvProgress *progress)
+{
+    return progress && __atomic_load_n(&progress->cancelled, __ATOMIC_RELAXED);
+}
+
+static inline void bdrv_progress_set_total(BdrvProgress *progress, int64_t total)
+{
+    if (progress) {
+        __atomic_store_n(&progress->total, total, __ATOMIC_RELAXED);
+    }
+}
+
+static inline void bdrv_progress_set_done(BdrvProgress *progress, int64_t done)
+{
+    if (progress) {
+        __atomic_store_n(&progress->done, done, __ATOMIC_RELAXED);
+    }
+}
+
+typedef enum BdrvCheckFix {
+    BDRV_FIX_LEAKS = 1 << 0,
+    BDRV_FIX_ERRORS = 1 << 1,
+} BdrvCheckFix;
+
+/* What co_check() has found.  Zeroed by the caller but for the message and what is for it. */
+typedef struct BdrvCheckResult {
+    /* A finding, or what was done about it, in a line for people, without a newline.  May be NULL. */
+    void (*message)(void *opaque, const char *line);
+    void *opaque;
+    BdrvProgress *progress; /* may be NULL */
+
+    int64_t corruptions, leaks; /* not repaired */
+    int64_t check_errors;       /* what kept the check from looking */
+    int64_t corruptions_fixed, leaks_fixed;
+    int64_t image_end_offset; /* end of the used part of the file; 0: not known */
+    int64_t total_clusters, allocated_clusters, fragmented_clusters; /* all 0: not known */
+} BdrvCheckResult;
+
+/* An option of image creation, for "-o help" and for who refuses what is not there. */
+typedef struct BdrvCreateOption {
+    const char *name; /* as in -o, with underscores; NULL ends the table */
+    const char *type; /* "size", "str", "bool (on/off)", ... */
+    const char *help;
+} BdrvCreateOption;
+
+/*
+ * Images as files: creating, recognising, describing, checking, changing.  Each may be NULL: the driver cannot.
+ * Coroutines, and the node is open: home AioContext; co_create(): main thread.
+ */
 typedef struct BlockDriverImage {
-    /* How sure (0..100) that @buf, the first @len bytes of the file, is of this format.  May be NULL. */
+    /* How sure (0..100) that @buf, the first @len bytes of the file, is of this format. */
     int (*probe)(const uint8_t *buf, size_t len, const char *filename);
-    /* Coroutine, main thread.  Protocol drivers make the file; formats write into it.  May be NULL. */
-    int coroutine_fn (*co_create)(const BlockCreateArgs *args, Error **errp);
-    int coroutine_fn (*co_get_info)(BlockDriverState *bs,
-                                    BlockDriverInfo *ret_info); /* may be NULL */
+    /*
+     * Protocol drivers make the file; formats write into the node opts->u.x.file.  What was there is lost.  A
+     * failure leaves no image that looks like one, but may leave the file.
+     */
+    int coroutine_fn (*co_create)(const BlockdevCreateOptions *opts, BdrvProgress *progress,
+                                  Error **errp);
+    const BdrvCreateOption *create_options; /* without size, backing_file, backing_fmt */
+    bool has_data_file;                     /* knows data_file, the name of a file for the data */
+    int coroutine_fn (*co_get_info)(BlockDriverState *bs, BlockDriverInfo *ret_info);
+    /* For qapi_free_ImageInfoSpecific(); NULL, with @errp set or not: nothing to tell. */
+    ImageInfoSpecific *coroutine_fn (*co_get_specific_info)(BlockDriverState *bs, Error **errp);
+    /*
+     * @fix: BDRV_FIX_*; then the node is writable.  0: checked, whatever was found; negative errno: could not
+     * be checked.  The node was opened with BDRV_O_CHECK: it may be damaged.
+     */
+    int coroutine_fn (*co_check)(BlockDriverState *bs, BdrvCheckResult *result, unsigned fix,
+                                 Error **errp);
+    /* Change what creation has set.  @options: an object of strings, names as in create_options and @amend_options */
+    int coroutine_fn (*co_amend)(BlockDriverState *bs, json_t *options, BdrvProgress *progress,
+                                 Error **errp);
+    const BdrvCreateOption *amend_options;
+    /* Durably; @file NULL: none.  The children are as they were.  Sets bs->backing_file and _format. */
+    int coroutine_fn (*co_change_backing_file)(BlockDriverState *bs, const char *file,
+                                               const char *format, Error **errp);
+    /* Nothing is in the image any more: all is read from the backing file. */
+    int coroutine_fn (*co_make_empty)(BlockDriverState *bs, Error **errp);
 } BlockDriverImage;
 
 typedef struct BlockDriver {

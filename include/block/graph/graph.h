@@ -89,6 +89,7 @@ enum {
     BDRV_O_UNMAP = 0x4000,   /* discard=unmap */
     BDRV_O_NO_BACKING = 0x100,
     BDRV_O_INACTIVE = 0x800,
+    BDRV_O_CHECK = 0x1000, /* only to be checked: damage is no reason not to open */
 };
 
 typedef struct BlockLimits {

@@ -24,12 +24,16 @@ typedef struct BdrvOpenFileArgs {
     bool discard_unmap;
     bool force_share;
     bool no_backing;
+    bool check; /* BDRV_O_CHECK: it is only to be checked, and may be damaged */
     bool has_aio;
     BlockdevAioOptions aio;
     BlockDriverState *backing; /* NULL: as the image says; counted by callee */
 } BdrvOpenFileArgs;
 /* An image by its filename ("disk.img", "json:{...}"). */
 BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, Error **errp);
+
+/* The node that @ref names, or makes; one reference for the caller. */
+BlockDriverState *coroutine_fn bdrv_co_open_ref(const BlockdevRef *ref, Error **errp);
 
 /*
  * For a driver's co_open: open or look up @ref and attach it as child @name (also sets bs->file for
@@ -41,7 +45,31 @@ BdrvChild *coroutine_fn bdrv_open_child(BlockDriverState *bs, const BlockdevRef 
 int coroutine_fn bdrv_open_backing(BlockDriverState *bs, const BlockdevRefOrNull *ref,
                                    Error **errp);
 
-/* Make an image file of @format at @args->filename, as qemu-img create does. */
+/*
+ * A name in an image (backing file, data file) as a path: relative ones are relative to @image.  Names with a
+ * colon are taken as they are.  Caller frees.
+ */
+char *bdrv_path_beside(const char *image, const char *name);
+
+typedef struct BlockCreateArgs {
+    const char *filename; /* a path; "file:..." too */
+    int64_t size;         /* bytes; negative: that of the base image */
+    const char *backing_file,
+        *backing_format;   /* NULL: none; probed.  The name relative to @filename */
+    bool backing_unsafe;   /* the base image need not be there; size is given */
+    bool has_backing_size; /* or its size is known, and it is not opened */
+    int64_t backing_size;
+    json_t
+        *options; /* borrowed: strings by the names of create_options, or with dashes; NULL: none */
+    BdrvProgress *progress; /* NULL: nobody looks */
+} BlockCreateArgs;
+/*
+ * bdrv_co_create_image() - make an image file of @format, as qemu-img create does
+ *
+ * The protocol makes the file, then the format writes its image into it.  What was in the file is lost.
+ *
+ * Return: 0; negative errno with @errp set, and a file that was not there before is not there now.
+ */
 int coroutine_fn bdrv_co_create_image(const char *format, const BlockCreateArgs *args,
                                       Error **errp);
 
