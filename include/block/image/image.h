@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What is done with whole images at rest: compared, mapped, converted, committed, rebased.
+ *
+ * For tools, where nobody writes to the images meanwhile.  All co_ functions: coroutine of the main context, where
+ * all nodes live.  Offsets and lengths are bytes.  Return: 0, or negative errno with @errp set; -ECANCELED, when
+ * the watch says so, with no more than IMAGE_REQUESTS_MAX requests made after that, and all of them ended.
+ */
+#ifndef BLOCK_IMAGE_IMAGE_H
+#define BLOCK_IMAGE_IMAGE_H
+
+#include "block/backend/backend.h"
+
+/* Pieces that are under way at once, at most. */
+#define IMAGE_REQUESTS_MAX     16
+#define IMAGE_REQUESTS_DEFAULT 8
+/* Memory of one of them: a huge page holds two. */
+#define IMAGE_CHUNK_BYTES      (1 * MiB)
+/* Pieces in which zeros are looked for: smaller ones would cost more in tables than they save in space. */
+#define IMAGE_SPARSE_DEFAULT   (4 * KiB)
+/* More than this in one piece is no sparse image any more. */
+#define IMAGE_SPARSE_MAX       (16 * MiB)
+
+/* How the caller follows an operation, and ends it.  All may be NULL. */
+typedef struct ImageWatch {
+    /* @done of @total, both bytes; @done never becomes less. */
+    void (*progress)(void *opaque, int64_t done, int64_t total);
+    /* True: end soon. */
+    bool (*is_cancelled)(void *opaque);
+    void *opaque;
+} ImageWatch;
+
+typedef enum ImageDifference {
+    IMAGE_IDENTICAL,
+    IMAGE_SIZES_DIFFER, /* strict only */
+    IMAGE_STATUS_DIFFERS, /* strict only: allocated in one, not in the other; data in one, zeros in the other */
+    IMAGE_CONTENT_DIFFERS,
+} ImageDifference;
+
+typedef struct ImageCompareArgs {
+    BlockBackend *image[2]; /* to be read */
+    bool strict;
+    ImageWatch watch;
+} ImageCompareArgs;
+
+typedef struct ImageCompareResult {
+    ImageDifference difference;
+    int64_t
+        offset; /* where, for STATUS and CONTENT; of content, the sector's first byte that was compared */
+    bool
+        other_size; /* found, when not strict, after what both have is equal; the rest must be zeros */
+    int failed_image;   /* of an error: 0 or 1; < 0: neither */
+    int64_t failed_at;  /* and where its request began */
+    bool status_failed; /* its block status was not to be had */
+} ImageCompareResult;
+
+/**
+ * image_co_compare() - do two images show the same?
+ *
+ * Not strict: the longer one may go on with zeros.  Reads only where one of them has data.
+ * Return: 0 and *ret tells; or negative errno with @errp set and *ret->failed_* telling which failed.
+ */
+int coroutine_fn image_co_compare(const ImageCompareArgs *args, ImageCompareResult *ret,
+                                  Error **errp);
+
+/* A range of an image, all of one kind. */
+typedef struct ImageMapEntry {
+    int64_t start, length;
+    unsigned depth; /* 0: the image; 1: its backing file; ...  Filters do not count */
+    bool present;   /* decided by the layer at @depth, not by what is below it */
+    bool zero;      /* reads as zeros */
+    bool data;      /* stored */
+    bool compressed;
+    bool has_offset;
+    int64_t offset;       /* in @file */
+    const char *filename; /* of the node that holds it; NULL without an offset.  Borrowed */
+} ImageMapEntry;
+
+typedef struct ImageMapArgs {
+    BlockBackend *image;
+    int64_t start, length; /* cut to what the image has; @length INT64_MAX: to its end */
+    /* Told of each range, in order; neighbours of one kind are one.  Must not yield. */
+    void (*emit)(void *opaque, const ImageMapEntry *entry);
+    void *opaque;
+    ImageWatch watch;
+} ImageMapArgs;
+
+/* image_co_map() - where does an image have what?  Emits at least one entry, of length 0 for nothing. */
+int coroutine_fn image_co_map(const ImageMapArgs *args, Error **errp);
+
+#endif
