@@ -9,5 +9,7 @@
 extern const ImgCommand img_info;
 
 /* data/ */
+extern const ImgCommand img_compare;
+extern const ImgCommand img_map;
 
 #endif

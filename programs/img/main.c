@@ -19,7 +19,9 @@
 #include "programs/img/commands.h"
 
 static const ImgCommand *const commands[] = {
+    &img_compare,
     &img_info,
+    &img_map,
 };
 
 static void register_drivers(void)
