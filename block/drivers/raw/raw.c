@@ -260,8 +260,14 @@ static int coroutine_fn raw_fill(BlockBackend *blk, int64_t size, PreallocMode p
                                  BdrvProgress *progress, Error **errp)
 {
     int64_t step = prealloc == PREALLOC_MODE_FULL ? RAW_PREALLOC_STEP : MAX(size, 1);
-    int ret = blk_co_truncate(blk, 0, false, PREALLOC_MODE_OFF, 0, errp);
+    int ret = blk_co_truncate(blk, 0, false, PREALLOC_MODE_OFF, 0, NULL);
 
+    if (ret == -ENOTSUP && prealloc == PREALLOC_MODE_OFF && blk_getlength(blk) >= size) {
+        return 0; /* what a server has keeps its length, as a device does */
+    }
+    if (ret < 0 || size == 0) {
+        return blk_co_truncate(blk, 0, false, prealloc, 0, errp);
+    }
     bdrv_progress_set_total(progress, size);
     for (int64_t done = 0; ret == 0 && done < size; bdrv_progress_set_done(progress, done)) {
         done += MIN(step, size - done);
@@ -292,9 +298,13 @@ static int coroutine_fn raw_co_create(const BlockdevCreateOptions *opts, BdrvPro
     if (!file) {
         return -EINVAL;
     }
-    blk = blk_new(BLK_PERM_WRITE | BLK_PERM_RESIZE, BLK_PERM_ALL & ~(uint64_t)BLK_PERM_RESIZE);
+    /* Nobody else: what they have open is about to be lost. */
+    blk = blk_new(BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE, 0);
     blk_set_desc(blk, "image creation");
-    ret = blk_insert_bs(blk, file, errp);
+    ret = bdrv_co_try_change_aio_context(file, qemu_get_aio_context(), errp);
+    if (ret == 0) {
+        ret = blk_insert_bs(blk, file, errp);
+    }
     if (ret == 0) {
         ret = raw_fill(blk, o->size, prealloc, progress, errp);
     }

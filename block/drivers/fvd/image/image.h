@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* image.h - what the files of this room share: an FVD image seen as a file, not as a disk */
+#ifndef BLOCK_DRIVERS_FVD_IMAGE_IMAGE_H
+#define BLOCK_DRIVERS_FVD_IMAGE_IMAGE_H
+
+#include "block/drivers/fvd/layout/header.h"
+#include "block/graph/graph.h"
+
+/* create.c: BlockDriverImage.co_create, and what it knows */
+int coroutine_fn fvd_co_create(const BlockdevCreateOptions *opts, BdrvProgress *progress,
+                               Error **errp);
+extern const BdrvCreateOption fvd_create_options[];
+
+/*
+ * fvd_co_zero_blocks() - which blocks of a base image are zeros
+ * @base:  read through an edge of its own; main thread
+ * @h:     base_img_size, block_size
+ *
+ * Reads what is not known to be zeros without reading.
+ *
+ * Return: 0, *ret_bitmap has fvd_header_bitmap_bytes() bytes, as in the image, to be g_freed; *ret_blocks bits are
+ * set; negative errno with an Error, -ECANCELED among them.
+ */
+int coroutine_fn fvd_co_zero_blocks(BlockDriverState *base, const FvdHeader *h,
+                                    BdrvProgress *progress, uint8_t **ret_bitmap,
+                                    int64_t *ret_blocks, Error **errp);
+
+/* fvd_set_name() - a text into a field of @size bytes; -EINVAL naming @option and the limit; NULL is empty */
+int fvd_set_name(char *field, size_t size, const char *option, const char *text, Error **errp);
+
+#endif
