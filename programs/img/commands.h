@@ -6,9 +6,10 @@
 #include "programs/img/img.h"
 
 /* image/ */
-extern const ImgCommand img_info;
+extern const ImgCommand img_info, img_resize;
 
 /* data/ */
+extern const ImgCommand img_bench;
 extern const ImgCommand img_compare;
 extern const ImgCommand img_map;
 

@@ -26,7 +26,7 @@
 static int signal_fd = -1;
 static int signal_seen; /* atomic; 0: none */
 static bool usr1_seen;  /* atomic */
-static bool interrupted;
+static bool told; /* the interrupt: the hook was called */
 static QEMUTimer *give_up_timer;
 static void (*interrupt_hook)(void *opaque);
 static void *interrupt_opaque;
@@ -89,8 +89,8 @@ static void signal_arrived(void *opaque)
     if (__atomic_exchange_n(&usr1_seen, false, __ATOMIC_ACQ_REL) && usr1_hook) {
         usr1_hook();
     }
-    if (__atomic_load_n(&signal_seen, __ATOMIC_ACQUIRE) && !interrupted) {
-        interrupted = true;
+    if (__atomic_load_n(&signal_seen, __ATOMIC_ACQUIRE) && !told) {
+        told = true;
         timer_mod_ns(give_up_timer, qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + GIVE_UP_NS);
         if (interrupt_hook) {
             interrupt_hook(interrupt_opaque);
@@ -147,7 +147,7 @@ int img_run(ImgCoroutine *entry, void *opaque)
     end_signals();
     aio_cleanup();
     sig = __atomic_load_n(&signal_seen, __ATOMIC_ACQUIRE);
-    if (interrupted && sig) {
+    if (sig) {
         fflush(stdout);
         signal(sig, SIG_DFL);
         raise(sig);
@@ -157,7 +157,7 @@ int img_run(ImgCoroutine *entry, void *opaque)
 
 bool img_interrupted(void)
 {
-    return interrupted;
+    return __atomic_load_n(&signal_seen, __ATOMIC_ACQUIRE) != 0;
 }
 
 void img_set_interrupt_hook(void (*hook)(void *opaque), void *opaque)
