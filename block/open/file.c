@@ -2,8 +2,8 @@
 /*
  * An image by its file name: what people type, turned into options.
  *
- * "json:{...}" is options already, "nbd://..." names a server (nbd-uri.c); anything else is a path, on a
- * block device or in a file system.  The format is what the caller says, or what the first bytes say
+ * "json:{...}" is options already, with gaps (loose.c), "nbd://..." names a server (nbd-uri.c); anything else
+ * is a path, on a block device or in a file system.  The format is what the caller says, or what the first bytes say
  * (probing).
  */
 #include <errno.h>
@@ -11,7 +11,6 @@
 #include "aio/thread-pool.h"
 #include "block/io/io.h"
 #include "block/open/internal.h"
-#include "qapi/json-parser.h"
 #include "util/cutils.h"
 #include "util/osdep.h"
 
@@ -56,49 +55,55 @@ static BlockDriverState *coroutine_fn open_json(json_t *json, int flags, Error *
     return bs;
 }
 
-static BlockDriverState *coroutine_fn open_nbd(const BdrvOpenFileArgs *args, Error **errp)
+static int fill_nbd(json_t *o, const char *filename, Error **errp)
 {
     g_autofree char *export = NULL;
-    json_t *server, *o;
+    json_t *server = bdrv_nbd_uri_server(filename, &export, errp);
 
-    if (args->has_aio) {
-        error_setg(errp, "'%s' is no file: it has no aio engine to choose", args->filename);
-        return NULL;
-    }
-    server = bdrv_nbd_uri_server(args->filename, &export, errp);
     if (!server) {
-        return NULL;
+        return -EINVAL;
     }
-    o = generic_json(args);
     json_object_set_new(o, "driver", json_string("nbd"));
     json_object_set_new(o, "server", server);
     json_object_set_new(o, "export", json_string(export));
-    if (!args->read_only) {
-        json_object_set_new(o, "discard", json_string("unmap"));
+    return 0;
+}
+
+int coroutine_fn bdrv_fill_protocol(json_t *o, const BdrvOpenFileArgs *args, Error **errp)
+{
+    StatCall call = {.path = args->filename};
+
+    if (bdrv_is_nbd_uri(args->filename)) {
+        if (args->has_aio) {
+            error_setg(errp, "'%s' is no file: it has no aio engine to choose", args->filename);
+            return -EINVAL;
+        }
+        return fill_nbd(o, args->filename, errp);
     }
-    return open_json(o, 0, errp);
+    strstart(args->filename, "file:", &call.path);
+    if (!*call.path) {
+        error_setg(errp, "The 'file' block driver requires a file name");
+        return -EINVAL;
+    }
+    thread_pool_submit_co(stat_in_worker, &call);
+    json_object_set_new(o, "driver", json_string(call.is_device ? "host_device" : "file"));
+    json_object_set_new(o, "filename", json_string(call.path));
+    if (args->has_aio) {
+        json_object_set_new(o, "aio", json_string(BlockdevAioOptions_str(args->aio)));
+    }
+    return 0;
 }
 
 BlockDriverState *coroutine_fn bdrv_open_protocol_file(const BdrvOpenFileArgs *args, Error **errp)
 {
-    StatCall call = {.path = args->filename};
-    const char *path = args->filename;
-    json_t *o;
+    json_t *o = generic_json(args);
 
-    if (bdrv_is_nbd_uri(path)) {
-        return open_nbd(args, errp);
-    }
-    strstart(path, "file:", &path);
-    call.path = path;
-    thread_pool_submit_co(stat_in_worker, &call);
-    o = generic_json(args);
-    json_object_set_new(o, "driver", json_string(call.is_device ? "host_device" : "file"));
-    json_object_set_new(o, "filename", json_string(path));
     if (!args->read_only) {
         json_object_set_new(o, "discard", json_string("unmap"));
     }
-    if (args->has_aio) {
-        json_object_set_new(o, "aio", json_string(BlockdevAioOptions_str(args->aio)));
+    if (bdrv_fill_protocol(o, args, errp) < 0) {
+        json_decref(o);
+        return NULL;
     }
     return open_json(o, 0, errp);
 }
@@ -119,8 +124,7 @@ static BlockDriver *best_probe(const uint8_t *buf, size_t len, const char *filen
     return best;
 }
 
-static BlockDriver *coroutine_fn probe_node(BlockDriverState *bs, const char *filename,
-                                            Error **errp)
+BlockDriver *coroutine_fn bdrv_probe_node(BlockDriverState *bs, const char *filename, Error **errp)
 {
     uint8_t *buf = qemu_blockalign(bs, PROBE_BYTES);
     int64_t len = MIN(PROBE_BYTES, bdrv_getlength(bs));
@@ -140,7 +144,7 @@ static BlockDriver *coroutine_fn probe_node(BlockDriverState *bs, const char *fi
 
 BlockDriver *coroutine_fn bdrv_co_probe(BdrvChild *file, const char *filename, Error **errp)
 {
-    return probe_node(file->bs, filename, errp);
+    return bdrv_probe_node(file->bs, filename, errp);
 }
 
 static BlockDriverState *coroutine_fn open_format(const BdrvOpenFileArgs *args, const char *format,
@@ -174,17 +178,11 @@ static BlockDriverState *coroutine_fn open_format(const BdrvOpenFileArgs *args, 
 BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, Error **errp)
 {
     BlockDriverState *file, *bs = NULL;
-    const char *json_text, *format = args->format;
+    const char *format = args->format;
     BlockDriver *drv;
 
-    if (strstart(args->filename, "json:", &json_text)) {
-        json_t *json = json_parse_string(json_text, errp);
-
-        return json ? open_json(json, args->check ? BDRV_O_CHECK : 0, errp) : NULL;
-    }
-    if (args->filename[0] == '\0') {
-        error_setg(errp, "The file name is empty");
-        return NULL;
+    if (args->is_options || strstart(args->filename, "json:", NULL)) {
+        return bdrv_open_loose(args, errp);
     }
     drv = format ? bdrv_find_format(format) : NULL;
     if (drv && drv->is_protocol) {
@@ -196,7 +194,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, E
         return NULL;
     }
     if (!format) {
-        drv = probe_node(file, args->filename, errp);
+        drv = bdrv_probe_node(file, args->filename, errp);
         format = drv ? drv->format_name : NULL;
     }
     if (format) {

@@ -19,11 +19,7 @@
 #include "programs/img/commands.h"
 
 static const ImgCommand *const commands[] = {
-    &img_bench,
-    &img_compare,
-    &img_info,
-    &img_map,
-    &img_resize,
+    &img_bench, &img_compare, &img_info, &img_map, &img_resize,
 };
 
 static void register_drivers(void)

@@ -11,7 +11,6 @@
 
 #include "block/open/open.h"
 #include "programs/img/img.h"
-#include "qapi/keyval.h"
 #include "util/cutils.h"
 
 static const struct {
@@ -65,24 +64,6 @@ bool img_image_check(const ImgImage *image)
     return true;
 }
 
-static BlockDriverState *coroutine_fn open_by_options(const BdrvOpenFileArgs *args, Error **errp)
-{
-    g_autoptr(BlockdevOptions) opts = NULL;
-    json_auto_t *tree = keyval_parse(args->filename, "file", NULL, errp);
-
-    if (!tree) {
-        return NULL;
-    }
-    if (args->read_only && !json_object_get(tree, "read-only")) {
-        json_object_set_new(tree, "read-only", json_string("on"));
-    }
-    if (args->force_share && !json_object_get(tree, "force-share")) {
-        json_object_set_new(tree, "force-share", json_string("on"));
-    }
-    opts = qapi_BlockdevOptions_from_keyval(tree, errp);
-    return opts ? bdrv_co_open(opts, errp) : NULL;
-}
-
 static void warn_of_a_guess(const ImgImage *image, BlockDriverState *bs)
 {
     if (image->format || image->image_opts || !image->writable || image->quiet ||
@@ -122,6 +103,7 @@ BlockBackend *coroutine_fn img_co_open(const ImgImage *image, Error **errp)
     BlockBackend *blk = NULL;
     BdrvOpenFileArgs args = {
         .filename = image->filename,
+        .is_options = image->image_opts,
         .format = image->format,
         .read_only = !image->writable,
         .cache_direct = cache_modes[mode].direct,
@@ -133,7 +115,7 @@ BlockBackend *coroutine_fn img_co_open(const ImgImage *image, Error **errp)
         .aio = image->aio,
     };
 
-    bs = image->image_opts ? open_by_options(&args, errp) : bdrv_co_open_file(&args, errp);
+    bs = bdrv_co_open_file(&args, errp);
     if (bs) {
         warn_of_a_guess(image, bs);
         blk = make_backend(image, bs, cache_modes[mode].writethrough, errp);

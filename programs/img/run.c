@@ -26,7 +26,7 @@
 static int signal_fd = -1;
 static int signal_seen; /* atomic; 0: none */
 static bool usr1_seen;  /* atomic */
-static bool told; /* the interrupt: the hook was called */
+static bool told;       /* the interrupt: the hook was called */
 static QEMUTimer *give_up_timer;
 static void (*interrupt_hook)(void *opaque);
 static void *interrupt_opaque;

@@ -17,6 +17,7 @@ BlockDriverState *coroutine_fn bdrv_co_open(const BlockdevOptions *opts, Error *
 
 typedef struct BdrvOpenFileArgs {
     const char *filename;
+    bool is_options;       /* the filename is options: "driver=raw,file.filename=disk.img" */
     const char *format;    /* NULL: probe */
     const char *node_name; /* NULL: made up */
     bool read_only;
@@ -29,7 +30,10 @@ typedef struct BdrvOpenFileArgs {
     BlockdevAioOptions aio;
     BlockDriverState *backing; /* NULL: as the image says; counted by callee */
 } BdrvOpenFileArgs;
-/* An image by its filename ("disk.img", "json:{...}"). */
+/*
+ * An image by its filename: a path, "nbd://...", "json:{...}".  In options the driver may be left out where the
+ * file name or, of a format, the first bytes tell it; the other @args hold for what the options do not say.
+ */
 BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, Error **errp);
 
 /* The node that @ref names, or makes; one reference for the caller. */

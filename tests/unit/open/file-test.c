@@ -111,7 +111,8 @@ static void coroutine_fn nbd_uri_is_a_server(void)
 
 static void coroutine_fn nonsense_is_refused(void)
 {
-    fails("The file name is empty", "", "raw");
+    fails("requires a file name", "", "raw");
+    fails("requires a file name", "file:", "raw");
     fails("Unknown driver 'nosuch'", "plain", "nosuch");
     fails("'file' is a protocol", "plain", "file");
     fails("Could not read image 'dir/unreadable' for determining its format", "dir/unreadable",

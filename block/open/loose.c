@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Options with gaps: what people type, and what images name as their backing file.
+ *
+ *      file.filename=disk.img              json:{"driver":"raw","file.filename":"disk.img"}
+ *
+ *      { file: { filename: disk.img } }                                       keys with dots taken apart
+ *      { file: { driver: file, filename: disk.img } }                         the protocol, from the name
+ *      { driver: raw, file: #block1 }                                         the format, by probing
+ *
+ * L1  What is said is obeyed; only what is not said is filled in.
+ * L2  What had to be opened to be looked at is used, not opened a second time.
+ */
+#include <errno.h>
+#include <string.h>
+#include "block/open/internal.h"
+#include "qapi/json-parser.h"
+#include "qapi/keyval.h"
+#include "qapi/type.h"
+#include "util/cutils.h"
+
+typedef struct Loose {
+    const BdrvOpenFileArgs *args;
+    bool is_keyval;   /* all values are strings */
+    GPtrArray *nodes; /* of BlockDriverState, counted (L2) */
+} Loose;
+
+/* Children that are completed, and whether they are protocols where nothing else is said. */
+static const char *const child_names[] = {"file", "image", "backing"};
+
+static bool is_protocol_child(const char *name, const BlockDriver *parent)
+{
+    if (!strcmp(name, "backing")) {
+        return false;
+    }
+    return !parent || !parent->is_filter || !strcmp(name, "image");
+}
+
+static void set_bool(const Loose *l, json_t *o, const char *key, bool value)
+{
+    if (!json_object_get(o, key)) {
+        json_object_set_new(o, key,
+                            l->is_keyval ? json_string(value ? "on" : "off") : json_boolean(value));
+    }
+}
+
+/* L1 */
+static void set_generic(const Loose *l, json_t *o)
+{
+    json_t *cache = json_object_get(o, "cache");
+
+    if (!cache) {
+        cache = json_object();
+        json_object_set_new(o, "cache", cache);
+    }
+    if (json_is_object(cache)) {
+        set_bool(l, cache, "direct", l->args->cache_direct);
+        set_bool(l, cache, "no-flush", l->args->cache_no_flush);
+    }
+    set_bool(l, o, "read-only", l->args->read_only);
+    set_bool(l, o, "force-share", l->args->force_share);
+    if (!json_object_get(o, "discard")) {
+        json_object_set_new(o, "discard", json_string(l->args->discard_unmap ? "unmap" : "ignore"));
+    }
+}
+
+/* "file.filename": x  becomes  "file": { "filename": x } */
+static int take_apart(json_t *o, int depth, Error **errp)
+{
+    const char *key;
+    json_t *value;
+    void *next;
+
+    if (depth > QAPI_NESTING_MAX) {
+        error_setg(errp, "Options are nested too deeply");
+        return -EINVAL;
+    }
+    json_object_foreach_safe(o, next, key, value)
+    {
+        const char *dot = strchr(key, '.');
+        g_autofree char *outer = dot ? g_strndup(key, (gsize)(dot - key)) : NULL;
+        json_t *inner = outer ? json_object_get(o, outer) : NULL;
+
+        if (!dot) {
+            continue;
+        }
+        if (!inner) {
+            inner = json_object();
+            json_object_set_new(o, outer, inner);
+        } else if (!json_is_object(inner)) {
+            error_setg(errp, "Parameters '%s.*' used inconsistently", outer);
+            return -EINVAL;
+        }
+        json_object_set(inner, dot + 1, value);
+        json_object_del(o, key);
+    }
+    json_object_foreach(o, key, value)
+    {
+        if (json_is_object(value) && take_apart(value, depth + 1, errp) < 0) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static BlockDriverState *coroutine_fn open_complete(const Loose *l, json_t *o, int flags,
+                                                    Error **errp)
+{
+    const OpenParent none = {.flags = flags};
+    g_autoptr(BlockdevOptions) opts = l->is_keyval ? qapi_BlockdevOptions_from_keyval(o, errp)
+                                                   : qapi_BlockdevOptions_from_json(o, errp);
+
+    return opts ? bdrv_open_node(opts, &none, errp) : NULL;
+}
+
+static int coroutine_fn fill_protocol(const Loose *l, json_t *o, Error **errp)
+{
+    g_autofree char *filename = g_strdup(json_string_value(json_object_get(o, "filename")));
+    BdrvOpenFileArgs args = {.filename = filename};
+
+    if (!filename) {
+        error_setg(errp, "Must specify either driver or file");
+        return -EINVAL;
+    }
+    args.has_aio = l->args->has_aio && !json_object_get(o, "aio");
+    args.aio = l->args->aio;
+    json_object_del(o, "filename");
+    return bdrv_fill_protocol(o, &args, errp);
+}
+
+/* L2: the driver of @o by looking at its file. */
+static int coroutine_fn probe(const Loose *l, json_t *o, Error **errp)
+{
+    json_t *file = json_object_get(o, "file");
+    BlockDriverState *bs;
+    BlockDriver *drv;
+
+    if (json_is_object(file)) {
+        set_generic(l, file);
+        bs = open_complete(l, file, 0, errp);
+        if (bs) {
+            g_ptr_array_add(l->nodes, bs);
+        }
+    } else if (json_is_string(file)) {
+        bs = bdrv_lookup_bs(json_string_value(file), json_string_value(file), errp);
+    } else {
+        error_setg(errp, "Must specify either driver or file");
+        return -EINVAL;
+    }
+    drv = bs ? bdrv_probe_node(bs, bs->filename, errp) : NULL;
+    if (!drv) {
+        return -EINVAL;
+    }
+    json_object_set_new(o, "driver", json_string(drv->format_name));
+    json_object_set_new(o, "file", json_string(bs->node_name));
+    return 0;
+}
+
+static int coroutine_fn complete(const Loose *l, json_t *o, bool is_protocol, Error **errp)
+{
+    const char *name = json_string_value(json_object_get(o, "driver"));
+    const BlockDriver *drv = name ? bdrv_find_format(name) : NULL;
+
+    if (name && !drv) {
+        error_setg(errp, "Unknown driver '%s'", name);
+        return -EINVAL;
+    }
+    if (drv && drv->is_protocol) {
+        return 0;
+    }
+    if (!drv && is_protocol) {
+        return fill_protocol(l, o, errp);
+    }
+    if (json_object_get(o, "filename") && !json_object_get(o, "file")) {
+        json_object_set_new(o, "file",
+                            json_pack("{s:O}", "filename", json_object_get(o, "filename")));
+        json_object_del(o, "filename");
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(child_names); i++) {
+        json_t *child = json_object_get(o, child_names[i]);
+
+        if (json_is_object(child) &&
+            complete(l, child, is_protocol_child(child_names[i], drv), errp) < 0) {
+            return -EINVAL;
+        }
+    }
+    return drv ? 0 : probe(l, o, errp);
+}
+
+static BlockDriverState *coroutine_fn open_tree(const Loose *l, json_t *o, Error **errp)
+{
+    const BdrvOpenFileArgs *args = l->args;
+    int flags = 0;
+
+    if (args->format && !json_object_get(o, "driver")) {
+        json_object_set_new(o, "driver", json_string(args->format));
+    }
+    if (args->node_name && !json_object_get(o, "node-name")) {
+        json_object_set_new(o, "node-name", json_string(args->node_name));
+    }
+    if (complete(l, o, false, errp) < 0) {
+        return NULL;
+    }
+    set_generic(l, o);
+    flags |= args->check ? BDRV_O_CHECK : 0;
+    flags |= args->no_backing ? BDRV_O_NO_BACKING : 0;
+    return open_complete(l, o, flags, errp);
+}
+
+static json_t *parse(const BdrvOpenFileArgs *args, Error **errp)
+{
+    ERRP_GUARD();
+    const char *text = args->filename;
+    json_t *o;
+
+    if (args->is_options) {
+        return keyval_parse(text, "file", NULL, errp);
+    }
+    strstart(text, "json:", &text);
+    o = json_parse_string(text, errp);
+    if (o && !json_is_object(o)) {
+        json_decref(o);
+        o = NULL;
+        error_setg(errp, "Invalid JSON object given");
+    } else if (!o) {
+        error_prepend(errp, "Could not parse the JSON options: ");
+    }
+    return o;
+}
+
+BlockDriverState *coroutine_fn bdrv_open_loose(const BdrvOpenFileArgs *args, Error **errp)
+{
+    Loose l = {.args = args, .is_keyval = args->is_options};
+    BlockDriverState *bs = NULL;
+    json_t *o = parse(args, errp);
+
+    if (!o) {
+        return NULL;
+    }
+    l.nodes = g_ptr_array_new();
+    if (take_apart(o, 0, errp) == 0) {
+        bs = open_tree(&l, o, errp);
+    }
+    for (guint i = 0; i < l.nodes->len; i++) {
+        bdrv_co_unref(g_ptr_array_index(l.nodes, i));
+    }
+    g_ptr_array_free(l.nodes, TRUE);
+    json_decref(o);
+    return bs;
+}
