@@ -2,78 +2,17 @@
 /*
  * query.c - what there is: query-block, query-named-block-nodes, query-blockstats
  *
- * Asking a driver for the size on disk or for its clusters is I/O and may yield: nodes are kept by
- * reference and the list of nodes is taken before the first question.
+ * Describing an image asks its drivers, and may yield: nodes are kept by reference and the list of nodes is
+ * taken before the first question.
  */
 #include <errno.h>
 
 #include "aio/timer.h"
 #include "block/backend/backend.h"
 #include "block/dirty/dirty-bitmap.h"
+#include "block/image/info.h"
 #include "block/io/io.h"
 #include "qapi/qapi-commands-block-query.h"
-
-/* Numbers that a driver must be asked for, in the node's own thread. */
-typedef struct NodeAnswers {
-    int64_t allocated_bytes; /* negative: the driver does not know */
-    bool has_info;
-    BlockDriverInfo info;
-} NodeAnswers;
-
-static void coroutine_fn query_ask_driver(BlockDriverState *bs, NodeAnswers *ret)
-{
-    AioContext *here = qemu_get_current_aio_context(), *home = bdrv_get_aio_context(bs);
-
-    bdrv_inc_in_flight(bs);
-    if (home != here) {
-        aio_co_reschedule_self(home);
-    }
-    ret->allocated_bytes = bdrv_co_get_allocated_file_size(bs);
-    ret->has_info = bdrv_co_get_info(bs, &ret->info) == 0;
-    if (home != here) {
-        aio_co_reschedule_self(here);
-    }
-    bdrv_dec_in_flight(bs);
-}
-
-static void query_backing_names(BlockDriverState *bs, ImageInfo *info)
-{
-    BlockDriverState *backing = bdrv_backing_chain_next(bs);
-    const char *name = bs->backing_file ? bs->backing_file : backing ? backing->filename : NULL;
-
-    if (!name) {
-        return;
-    }
-    info->backing_filename = g_strdup(name);
-    info->full_backing_filename = g_strdup(backing ? backing->filename : name);
-    info->backing_filename_format = g_strdup(bs->backing_format);
-}
-
-static ImageInfo *coroutine_fn query_image(BlockDriverState *bs, bool flat)
-{
-    ImageInfo *info = g_new0(ImageInfo, 1);
-    NodeAnswers answers = {0};
-    BlockDriverState *backing;
-
-    query_ask_driver(bs, &answers);
-    info->filename = g_strdup(bs->filename);
-    info->format = g_strdup(bs->drv->format_name);
-    info->virtual_size = MAX(bdrv_getlength(bs), 0);
-    info->has_actual_size = answers.allocated_bytes >= 0;
-    info->actual_size = answers.allocated_bytes;
-    if (answers.has_info) {
-        info->has_cluster_size = answers.info.cluster_size > 0;
-        info->cluster_size = answers.info.cluster_size;
-        info->has_dirty_flag = true;
-        info->dirty_flag = answers.info.is_dirty;
-    }
-    query_backing_names(bs, info);
-    backing = bdrv_backing_chain_next(bs);
-    if (!flat && backing) {
-        info->backing_image = query_image(backing, false);
-    }
-    return info;
-}
 
 static BlockDirtyInfoList *query_bitmaps(BlockDriverState *bs)
 {
@@ -121,7 +60,7 @@ static BlockDeviceInfo *coroutine_fn query_node(BlockDriverState *bs, bool write
     info->cache->direct = bs->open_flags & BDRV_O_NOCACHE;
     info->cache->no_flush = bs->open_flags & BDRV_O_NO_FLUSH;
     info->dirty_bitmaps = query_bitmaps(bs);
-    info->image = query_image(bs, flat);
+    info->image = image_co_info(bs, flat);
     return info;
 }
 

@@ -164,4 +164,6 @@ static const BdrvCreateOption file_create_options[] = {
 const BlockDriverImage file_image = {
     .co_create = file_co_create,
     .create_options = file_create_options,
+    .co_get_info = file_co_get_info,
+    .co_get_specific_info = file_co_get_specific_info,
 };

@@ -84,6 +84,10 @@ int64_t coroutine_fn file_co_getlength(BlockDriverState *bs);
 int64_t coroutine_fn file_co_get_allocated_file_size(BlockDriverState *bs);
 int coroutine_fn file_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
                                   PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
+/* info.c */
+int coroutine_fn file_co_get_info(BlockDriverState *bs, BlockDriverInfo *ret_info);
+ImageInfoSpecific *coroutine_fn file_co_get_specific_info(BlockDriverState *bs, Error **errp);
+
 /* Worker thread: make the file @length long with @prealloc; on failure it has its old length. */
 int file_resize_blocking(int fd, int64_t length, PreallocMode prealloc, BdrvProgress *progress,
                          Error **errp);

@@ -37,16 +37,12 @@ static int raw_window(RawState *s, const BlockdevOptionsRaw *o, BlockDriverState
 {
     int64_t length = bdrv_getlength(file);
 
-    s->offset = o->has_offset ? o->offset : 0;
+    s->offset = o->has_offset ? (int64_t)MIN(o->offset, (uint64_t)INT64_MAX) : 0;
     s->has_size = o->has_size;
-    s->size = o->has_size ? o->size : 0;
+    s->size = o->has_size ? (int64_t)MIN(o->size, (uint64_t)INT64_MAX) : 0;
     if (length < 0) {
         error_setg_errno(errp, -length, "Could not get image size");
         return length;
-    }
-    if (s->offset < 0) {
-        error_setg(errp, "Offset must not be negative");
-        return -EINVAL;
     }
     if (s->offset > length) {
         error_setg(errp,
@@ -58,7 +54,7 @@ static int raw_window(RawState *s, const BlockdevOptionsRaw *o, BlockDriverState
     if (!s->has_size) {
         return 0;
     }
-    if (s->size < 0 || !QEMU_IS_ALIGNED(s->size, BDRV_SECTOR_SIZE)) {
+    if (!QEMU_IS_ALIGNED(s->size, BDRV_SECTOR_SIZE)) {
         error_setg(errp, "Specified size is not multiple of %" PRId64, BDRV_SECTOR_SIZE);
         return -EINVAL;
     }
@@ -313,6 +309,11 @@ static int coroutine_fn raw_co_create(const BlockdevCreateOptions *opts, BdrvPro
     return ret;
 }
 
+static int coroutine_fn raw_co_get_info(BlockDriverState *bs, BlockDriverInfo *ret_info)
+{
+    return bdrv_co_get_info(bs->file->bs, ret_info);
+}
+
 static const BdrvCreateOption raw_create_options[] = {
     {"preallocation", "str", "Preallocation mode (allowed values: off, falloc, full)"},
     {NULL, NULL, NULL},
@@ -339,6 +340,7 @@ static const BlockDriverData raw_data = {
 };
 
 static const BlockDriverImage raw_image = {
+    .co_get_info = raw_co_get_info,
     .probe = raw_probe,
     .co_create = raw_co_create,
     .create_options = raw_create_options,
