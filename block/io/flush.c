@@ -44,7 +44,7 @@ static int coroutine_fn flush_now(BlockDriverState *bs)
     if (bs->drv->data->co_flush && !(bs->drv->is_protocol && (bs->open_flags & BDRV_O_NO_FLUSH))) {
         ret = bs->drv->data->co_flush(bs);
     }
-    return ret < 0 ? ret : flush_children(bs);
+    return ret < 0 || bs->drv->data->flushes_children ? ret : flush_children(bs);
 }
 
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs)

@@ -46,7 +46,8 @@ static int check_children(BlockDriverState *bs, const BlockdevOptions *opts, Err
 {
     static const struct {
         const char *option, *edge;
-    } children[] = {{"file", "file"}, {"image", "file"}, {"backing", "backing"}};
+    } children[] = {
+        {"file", "file"}, {"image", "file"}, {"backing", "backing"}, {"data-file", "data-file"}};
     json_t *json = qapi_BlockdevOptions_to_json(opts);
     json_t *opened = bs->options ? qapi_BlockdevOptions_to_json(bs->options) : NULL;
     int ret = 0;

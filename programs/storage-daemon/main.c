@@ -31,6 +31,7 @@ static void register_drivers(void)
     blk_init();
     bdrv_file_register();
     bdrv_raw_register();
+    bdrv_fvd_register();
     bdrv_nbd_register();
     bdrv_null_register();
     bdrv_example_register();

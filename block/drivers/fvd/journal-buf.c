@@ -160,6 +160,16 @@ FvdJTicket fvd_journal_last(const FvdJournal *j)
     return j->current ? j->current->ticket : j->sealed;
 }
 
+uint64_t fvd_journal_next_epoch(const FvdJournal *j)
+{
+    return j->epoch + 1;
+}
+
+uint64_t fvd_journal_next_sequence(const FvdJournal *j)
+{
+    return j->sequence;
+}
+
 unsigned fvd_journal_half(const FvdJournal *j)
 {
     return half_of(j, j->epoch);
@@ -498,31 +508,15 @@ int coroutine_fn fvd_journal_co_close(FvdJournal *j)
 
 /* ------------------------------------------------------------------------------------- quiesced (J8) */
 
-static void coroutine_fn rest_entry(void *opaque)
-{
-    FvdJournal *j = opaque;
-
-    j->drained++;
-    disarm_timer(j);
-    bdrv_dec_in_flight(j->c.node);
-}
-
-static void coroutine_fn go_on_entry(void *opaque)
-{
-    FvdJournal *j = opaque;
-
-    assert(j->drained > 0);
-    j->drained--;
-    arm_timer(j);
-    bdrv_dec_in_flight(j->c.node);
-}
-
 void fvd_journal_drain_begin(FvdJournal *j)
 {
-    start(j, rest_entry);
+    j->drained++;
+    disarm_timer(j);
 }
 
 void fvd_journal_drain_end(FvdJournal *j)
 {
-    start(j, go_on_entry);
+    assert(j->drained > 0);
+    j->drained--;
+    arm_timer(j);
 }

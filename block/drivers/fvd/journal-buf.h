@@ -95,6 +95,13 @@ FvdJTicket fvd_journal_add(FvdJournal *j, const FvdJChange *change);
 /* fvd_journal_last() - the ticket that all changes added so far are covered by; 0 if there are none */
 FvdJTicket fvd_journal_last(const FvdJournal *j);
 
+/*
+ * Above all epochs and sequences that were given: after fvd_journal_co_close() they are what stable_journal_epoch is
+ * to be at least, and what the next writer begins with.
+ */
+uint64_t fvd_journal_next_epoch(const FvdJournal *j);
+uint64_t fvd_journal_next_sequence(const FvdJournal *j);
+
 /* fvd_journal_half() - the half that the change added last is in, all of it (J1) */
 unsigned fvd_journal_half(const FvdJournal *j);
 
@@ -137,8 +144,8 @@ void fvd_journal_fail(FvdJournal *j);
 int coroutine_fn fvd_journal_co_close(FvdJournal *j);
 
 /*
- * For drain_begin and drain_end of the node (J8).  Main thread.  Between them the timer is at rest, and the node may
- * move to another AioContext once what is in flight has ended.
+ * For drain_begin and drain_end of the node (J8).  Home AioContext; neither yields.  Between them the timer is at rest,
+ * and the node may move to another AioContext once what is in flight has ended.
  */
 void fvd_journal_drain_begin(FvdJournal *j);
 void fvd_journal_drain_end(FvdJournal *j);

@@ -359,18 +359,13 @@ static FvdMapKind in_chunk(const FvdMap *m, int64_t offset, int64_t end, int64_t
     return FVD_MAP_DATA;
 }
 
-FvdMapKind fvd_map_read(const FvdMap *m, int64_t offset, int64_t bytes, int64_t *ret_bytes,
-                        int64_t *ret_host)
+/* How far from @offset on all is of @kind and, if it is data, in one piece that begins at @host. */
+static FvdMapKind in_chunks(const FvdMap *m, int64_t offset, int64_t end, int64_t *ret_end,
+                            int64_t *ret_host)
 {
-    int64_t end, at, host = 0;
-    FvdMapKind kind;
+    int64_t at, host = 0;
+    FvdMapKind kind = in_chunk(m, offset, end, &at, &host);
 
-    assert(offset >= 0 && bytes > 0 && bytes <= m->disk_bytes - offset);
-    if (in_base(m, offset, offset + bytes, &end)) {
-        *ret_bytes = end - offset;
-        return FVD_MAP_BASE;
-    }
-    kind = in_chunk(m, offset, end, &at, &host);
     while (at < end) {
         int64_t next, next_host = 0;
 
@@ -380,11 +375,35 @@ FvdMapKind fvd_map_read(const FvdMap *m, int64_t offset, int64_t bytes, int64_t 
         }
         at = next;
     }
-    *ret_bytes = at - offset;
+    *ret_end = at;
     if (kind == FVD_MAP_DATA) {
         *ret_host = host;
     }
     return kind;
+}
+
+FvdMapKind fvd_map_read(const FvdMap *m, int64_t offset, int64_t bytes, int64_t *ret_bytes,
+                        int64_t *ret_host)
+{
+    int64_t end;
+    FvdMapKind kind = FVD_MAP_BASE;
+
+    assert(offset >= 0 && bytes > 0 && bytes <= m->disk_bytes - offset);
+    if (!in_base(m, offset, offset + bytes, &end)) {
+        kind = in_chunks(m, offset, end, &end, ret_host);
+    }
+    *ret_bytes = end - offset;
+    return kind;
+}
+
+int64_t fvd_map_place(const FvdMap *m, int64_t offset, int64_t bytes, int64_t *ret_bytes)
+{
+    int64_t end, host = -1;
+
+    assert(offset >= 0 && bytes > 0 && bytes <= m->disk_bytes - offset);
+    in_chunks(m, offset, offset + bytes, &end, &host);
+    *ret_bytes = end - offset;
+    return host;
 }
 
 /* Writing */
@@ -487,6 +506,21 @@ static uint32_t acquire(FvdMap *m, bool *used_before)
         queue_drop(&m->free);
     }
     return chunk;
+}
+
+uint32_t fvd_map_empty_run(const FvdMap *m, uint32_t first, uint32_t n, uint32_t *ret_first)
+{
+    uint32_t count = 0;
+
+    check_chunks(m, first, n);
+    for (uint32_t i = first; i < first + n; i++) {
+        if (entry(m, i) == FVD_TABLE_EMPTY) {
+            *ret_first = count++ ? *ret_first : i;
+        } else if (count) {
+            break;
+        }
+    }
+    return count;
 }
 
 int fvd_map_take(FvdMap *m, uint32_t first, uint32_t n, bool *ret_used_before)

@@ -86,6 +86,15 @@ typedef enum FvdMapKind {
 FvdMapKind fvd_map_read(const FvdMap *map, int64_t offset, int64_t bytes, int64_t *ret_bytes,
                         int64_t *ret_host);
 
+/**
+ * fvd_map_place() - where in the data file these bytes are, whatever the bitmap says
+ * @bytes: > 0; offset + bytes within the disk
+ * @ret_bytes: the longest run of one answer, at most @bytes, across chunks that follow each other in the file
+ *
+ * Return: the place, data_offset included; -1: there is none, the entry is EMPTY.
+ */
+int64_t fvd_map_place(const FvdMap *map, int64_t offset, int64_t bytes, int64_t *ret_bytes);
+
 /* Writing */
 
 /*
@@ -107,6 +116,10 @@ typedef struct FvdMapNeed {
  * @bytes: > 0; offset + bytes within the disk
  */
 void fvd_map_write_need(const FvdMap *map, int64_t offset, int64_t bytes, FvdMapNeed *ret_need);
+
+/* fvd_map_empty_run() - the first run of EMPTY entries in a range: how many, 0 if there are none, and from where */
+uint32_t fvd_map_empty_run(const FvdMap *map, uint32_t first_chunk, uint32_t n_chunks,
+                           uint32_t *ret_first);
 
 /**
  * fvd_map_take() - give each EMPTY entry of a range a chunk of its own; the others stay as they are

@@ -116,6 +116,11 @@ typedef struct BlockDriverData {
     /* Everything written is on stable storage (own caches; children are flushed by the caller). */
     int coroutine_fn (*co_flush)(BlockDriverState *bs);
     /*
+     * co_flush makes what is in the children stable, too, and the caller leaves them alone: for a driver that must
+     * know of each of their flushes whether it failed.
+     */
+    bool flushes_children;
+    /*
      * BDRV_BLOCK_* of the first *pnum bytes (>= 1, a multiple of request_alignment) of the range; NULL:
      * all data.  *file is a node and *map an offset in it, with OFFSET_VALID or RAW.
      */

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* fvd-int.h - an open FVD image, shared by the files of this room.  The chapter is at the head of fvd.c. */
+#ifndef BLOCK_DRIVERS_FVD_FVD_INT_H
+#define BLOCK_DRIVERS_FVD_FVD_INT_H
+
+#include "block/drivers/fvd/journal-buf.h"
+#include "block/drivers/fvd/layout/header.h"
+#include "block/drivers/fvd/layout/jrecord.h"
+#include "block/drivers/fvd/map.h"
+#include "block/graph/graph.h"
+#include "coro/lock.h"
+#include "util/queue.h"
+
+/*
+ * Who is at work on a range of the disk.  A request is in the list from the moment it asks, and waits for those of
+ * before that it may not be beside, so that nobody waits for ever, and no two wait for each other.
+ *
+ *                 read   write  copy   take   free
+ *        read      -      -      -      waits  waits
+ *        write     -      -      -      waits  waits
+ *        copy      -      -      waits  waits  waits
+ *        take      -      -      -      waits  waits
+ *        free      waits  waits  waits  waits  waits
+ */
+typedef enum FvdRangeKind {
+    FVD_RANGE_READ,
+    FVD_RANGE_WRITE, /* all its blocks are in the image, all its chunks are taken */
+    FVD_RANGE_COPY,  /* of whole blocks: some of them may come into the image, copied in part */
+    FVD_RANGE_TAKE,  /* of whole chunks: they have got places, which are made to read as zeros */
+    FVD_RANGE_FREE,  /* of whole chunks: they lose their places */
+} FvdRangeKind;
+
+typedef struct FvdRange FvdRange;
+struct FvdRange {
+    FvdRangeKind kind;
+    int64_t start, end;
+    CoQueue waiters;
+    QTAILQ_ENTRY(FvdRange) next;
+};
+
+typedef struct FvdState {
+    /* Fixed while open; replaced by a reopen, quiesced. */
+    BlockDriverState *bs;
+    BdrvChild *data; /* where chunks are: bs->file, or a file of their own */
+    FvdJGeometry geometry;
+    int64_t journal_buffer_size; /* bytes; 0: the default */
+    int64_t journal_interval_ns; /* 0: the default */
+    int64_t write_max;           /* bytes of a write whose records surely fit into half a journal */
+
+    /* Home AioContext. */
+    FvdHeader
+        header; /* as it is in the file, or will be by the write of a sector that is under way */
+    FvdMap *map;
+    /*
+     * NULL: nothing was changed since the image was opened, or settled; then the file says that it was shut down
+     * cleanly, but for a recovery that is due: table and bitmap in memory have what the journal in the file says.
+     */
+    FvdJournal *journal;
+    bool recovery_due;
+    bool failed;         /* data or metadata was lost: nothing is written any more (F4) */
+    uint64_t next_epoch; /* above all in the journal */
+    uint64_t next_sequence;
+    CoMutex begin_lock;
+    unsigned drained;
+
+    /* store.c: who is at work where, and how far the data file is ready to be taken. */
+    QTAILQ_HEAD(, FvdRange) ranges;
+    unsigned exclusive; /* of them, neither read nor write */
+    CoMutex grow_lock;
+    int64_t ready_end; /* chunks that were never in use read as zeros below, durably */
+} FvdState;
+
+/*
+ * Bytes of one write at most, where the journal is large enough: 16 chunks, which is more than guests send at once;
+ * what is copied for it, and its records, stay small beside it.
+ */
+#define FVD_WRITE_MAX (16 * MiB)
+
+/* store.c: who is where; chunks and what they are in. */
+
+/*
+ * fvd_co_range_begin() - be at work on [start, end) of the disk from now on
+ *
+ * Return: whether it had to wait, so that the map may be another.
+ */
+bool coroutine_fn fvd_co_range_begin(FvdState *s, FvdRange *r, FvdRangeKind kind, int64_t start,
+                                     int64_t end);
+void fvd_range_end(FvdState *s, FvdRange *r);
+
+/* fvd_co_store_start() - before the first change: what is behind the last chunk in use holds nothing any more */
+void coroutine_fn fvd_co_store_start(FvdState *s);
+
+/**
+ * fvd_co_take() - see to it that chunks of the disk have places, which read as zeros durably (F3)
+ *
+ * Context: coroutine, home AioContext.  Yields; no range is held by the caller.
+ *
+ * Return: 0; -ENOSPC, the limit of the format or of the device; or negative errno.
+ */
+int coroutine_fn fvd_co_take(FvdState *s, uint32_t first_chunk, uint32_t n_chunks);
+
+/* checkpoint.c: from the file to memory, and back. */
+
+/*
+ * fvd_co_load() - table and bitmap from the file, and from its journal after a crash; writes nothing
+ *
+ * Home AioContext of the node; before the first request.
+ *
+ * Return: 0, s->map is there; negative errno with an Error.
+ */
+int coroutine_fn fvd_co_load(FvdState *s, Error **errp);
+
+/**
+ * fvd_co_begin_changes() - before a write: a recovery that is due is done
+ * @journaled: records are going to be added: the file says that it was not shut down cleanly, durably (F1), and there
+ *             is a journal
+ *
+ * Context: coroutine, home AioContext.  Yields.
+ *
+ * Return: 0; -EIO, the image takes no writes any more; or negative errno.
+ */
+int coroutine_fn fvd_co_begin_changes(FvdState *s, bool journaled);
+
+/**
+ * fvd_co_settle() - all that memory has into the file, which then says that it was shut down cleanly (F7)
+ *
+ * Context: coroutine, home AioContext, quiesced.  Yields.  There is no journal afterwards, whatever happens.
+ *
+ * Return: 0; negative errno: what the file says is true still, with its journal.
+ */
+int coroutine_fn fvd_co_settle(FvdState *s);
+
+/* fvd_fail() - something that was acknowledged may be lost: from now on no write and no flush succeeds */
+void fvd_fail(FvdState *s);
+
+/* fvd_co_flush_node() - flush a child's node; a failure is for ever */
+int coroutine_fn fvd_co_flush_node(FvdState *s, BlockDriverState *bs);
+
+/* How many bytes a write may have so that its records fit into half a journal; 0: not even those of one chunk. */
+int64_t fvd_write_max(const FvdHeader *header, const FvdJGeometry *geometry);
+
+/* data.c */
+int coroutine_fn fvd_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                               QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
+int coroutine_fn fvd_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
+int coroutine_fn fvd_co_flush(BlockDriverState *bs);
+int coroutine_fn fvd_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
+                                     int64_t bytes, int64_t *pnum, int64_t *map,
+                                     BlockDriverState **file);
+
+/* fvd_co_check_block() - whether a block, read whole from its place, has this CRC32C; any place is inside 63 bits */
+int coroutine_fn fvd_co_check_block(FvdState *s, uint64_t block, uint32_t crc, bool *ret_right);
+
+#endif

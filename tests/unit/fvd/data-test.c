@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reads and writes of an FVD image against a plain array: over a base or not, of any alignment, alone and many at
+ * once, here and after the image was opened anew.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include "block/drivers/drivers.h"
+#include "coro/sleep.h"
+#include "tests/lib/block-test.h"
+#include "tests/lib/fvd-image.h"
+#include "tests/lib/test-ram.h"
+#include "util/osdep.h"
+
+/* Small units, so that a few hundred requests meet all of them. */
+#define SECTOR 512
+
+typedef struct Scene {
+    FvdImageSpec spec;
+    BlockDriverState *base, *file, *bs;
+    BdrvChild *user;
+    uint8_t *model;
+    GRand *rand;
+} Scene;
+
+static void coroutine_fn open_image(Scene *s)
+{
+    s->bs =
+        block_test_co_open("{\"driver\": \"fvd\", \"node-name\": \"image\", \"file\": \"file\", "
+                           "\"discard\": \"unmap\", \"backing\": %s}",
+                           s->base ? "\"base\"" : "null");
+    s->user = block_test_user(s->bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+}
+
+static void coroutine_fn close_image(Scene *s)
+{
+    block_test_co_user_free(s->user);
+    bdrv_co_unref(s->bs);
+    g_assert_null(bdrv_find_node("image"));
+}
+
+static void coroutine_fn scene_begin(Scene *s, uint32_t seed)
+{
+    s->rand = g_rand_new_with_seed(seed);
+    s->file = test_ram_new("file", 0);
+    s->model = g_malloc0(s->spec.size);
+    fvd_image_co_make(s->file, &s->spec);
+    if (s->spec.base_size) {
+        int64_t length =
+            g_rand_boolean(s->rand) ? s->spec.base_size : s->spec.base_size / 2 + SECTOR;
+
+        /* The base may be larger than what counts of it, or have become shorter. */
+        s->base = test_ram_new("base", length + g_rand_int_range(s->rand, 0, 3) * SECTOR);
+        test_ram_poke_pattern(s->base, 0, bdrv_getlength(s->base), seed);
+        test_ram_peek(s->base, 0, s->model, MIN(bdrv_getlength(s->base), s->spec.base_size));
+    }
+    open_image(s);
+}
+
+static void coroutine_fn scene_end(Scene *s)
+{
+    close_image(s);
+    bdrv_co_unref(s->file);
+    if (s->base) {
+        bdrv_co_unref(s->base);
+    }
+    g_rand_free(s->rand);
+    g_free(s->model);
+}
+
+static void coroutine_fn expect_model(Scene *s, int64_t offset, int64_t bytes)
+{
+    g_autofree uint8_t *buf = g_malloc(bytes);
+
+    g_assert_cmpint(bdrv_co_pread(s->user, offset, bytes, buf, 0), ==, 0);
+    for (int64_t i = 0; i < bytes; i++) {
+        if (buf[i] != s->model[offset + i]) {
+            g_error("byte %" PRId64 " is %02x, not %02x", offset + i, buf[i], s->model[offset + i]);
+        }
+    }
+}
+
+static void pick_range(Scene *s, int64_t *offset, int64_t *bytes)
+{
+    int64_t most = g_rand_int_range(s->rand, 0, 4) ? 16 * KiB : s->spec.size;
+
+    *offset = g_rand_int_range(s->rand, 0, s->spec.size);
+    *bytes = g_rand_int_range(s->rand, 1, MIN(most, s->spec.size - *offset) + 1);
+    if (g_rand_boolean(s->rand)) {
+        *offset = QEMU_ALIGN_DOWN(*offset, SECTOR);
+        *bytes = MIN(QEMU_ALIGN_UP(*bytes, SECTOR), s->spec.size - *offset);
+    }
+}
+
+static void coroutine_fn one_step(Scene *s)
+{
+    int64_t offset, bytes;
+    g_autofree uint8_t *buf = NULL;
+
+    pick_range(s, &offset, &bytes);
+    switch (g_rand_int_range(s->rand, 0, 16)) {
+    case 0 ... 6:
+        buf = g_malloc(bytes);
+        for (int64_t i = 0; i < bytes; i++) {
+            buf[i] = s->model[offset + i] = (uint8_t)g_rand_int(s->rand);
+        }
+        g_assert_cmpint(
+            bdrv_co_pwrite(s->user, offset, bytes, buf, g_rand_boolean(s->rand) ? BDRV_REQ_FUA : 0),
+            ==, 0);
+        break;
+    case 7:
+        g_assert_cmpint(bdrv_co_pwrite_zeroes(s->user, offset, bytes,
+                                              g_rand_boolean(s->rand) ? BDRV_REQ_MAY_UNMAP : 0),
+                        ==, 0);
+        memset(s->model + offset, 0, bytes);
+        break;
+    case 8:
+        g_assert_cmpint(bdrv_co_flush(s->bs), ==, 0);
+        break;
+    case 9:
+        if (g_rand_int_range(s->rand, 0, 8) == 0) {
+            close_image(s);
+            open_image(s);
+        }
+        break;
+    default:
+        expect_model(s, offset, bytes);
+        break;
+    }
+}
+
+static FvdImageSpec random_spec(GRand *rand)
+{
+    static const int64_t chunks[] = {512, 4 * KiB, 24 * KiB, 64 * KiB, 1 * MiB};
+    static const int64_t blocks[] = {512, 4 * KiB, 12 * KiB, 64 * KiB, 256 * KiB};
+    FvdImageSpec spec = {
+        .size = g_rand_int_range(rand, 1, 600) * SECTOR,
+        .chunk_size = chunks[g_rand_int_range(rand, 0, ARRAY_SIZE(chunks))],
+        .block_size = blocks[g_rand_int_range(rand, 0, ARRAY_SIZE(blocks))],
+        .journal_size = g_rand_boolean(rand) ? 32 * KiB : 512 * KiB,
+        .no_table = g_rand_int_range(rand, 0, 6) == 0,
+        .incompatible = g_rand_boolean(rand) ? FVD_INCOMPATIBLE_REMAP : 0,
+        .grow_unit = g_rand_boolean(rand) ? 64 * KiB : 1,
+    };
+
+    if (g_rand_int_range(rand, 0, 3)) {
+        spec.base_size = g_rand_int_range(rand, 1, spec.size + 1);
+    }
+    return spec;
+}
+
+/* How many random runs: SEEDS from the environment. */
+static unsigned runs(void)
+{
+    const char *text = g_getenv("SEEDS");
+
+    return text ? (unsigned)atoi(text) : 6;
+}
+
+static void coroutine_fn test_against_model(void)
+{
+    uint32_t seed = block_test_seed();
+
+    for (unsigned run = 0; run < runs(); run++) {
+        g_autoptr(GRand) rand = g_rand_new_with_seed(seed + run);
+        Scene s = {.spec = random_spec(rand)};
+
+        scene_begin(&s, seed + run);
+        for (int i = 0; i < 150; i++) {
+            one_step(&s);
+        }
+        expect_model(&s, 0, s.spec.size);
+        close_image(&s);
+        open_image(&s);
+        expect_model(&s, 0, s.spec.size);
+        scene_end(&s);
+    }
+}
+
+/* --------------------------------------------------------------------------------------- many at once */
+
+/* Each writer has sectors of its own, so that what must be there is known, in blocks that all share. */
+enum { WRITERS = 12, WRITES = 30 };
+
+typedef struct Crowd {
+    Scene *s;
+    unsigned left;
+    Coroutine *waiter;
+} Crowd;
+
+typedef struct Writer {
+    Crowd *crowd;
+    unsigned number;
+    GRand *rand;
+} Writer;
+
+static void coroutine_fn writer_entry(void *opaque)
+{
+    Writer *w = opaque;
+    Scene *s = w->crowd->s;
+    int64_t sectors = s->spec.size / SECTOR;
+    uint8_t buf[SECTOR];
+
+    for (unsigned i = 0; i < WRITES; i++) {
+        int64_t sector = g_rand_int_range(w->rand, 0, sectors);
+
+        sector = sector - sector % WRITERS + w->number;
+        if (sector >= sectors) {
+            continue;
+        }
+        memset(buf, g_rand_int_range(w->rand, 0, 256), SECTOR);
+        memcpy(s->model + sector * SECTOR, buf, SECTOR);
+        g_assert_cmpint(bdrv_co_pwrite(s->user, sector * SECTOR, SECTOR, buf, 0), ==, 0);
+        if (g_rand_int_range(w->rand, 0, 8) == 0) {
+            g_assert_cmpint(bdrv_co_flush(s->bs), ==, 0);
+        }
+        expect_model(s, sector * SECTOR, SECTOR);
+    }
+    g_rand_free(w->rand);
+    if (--w->crowd->left == 0 && w->crowd->waiter) {
+        aio_co_wake(w->crowd->waiter);
+    }
+}
+
+static void coroutine_fn run_crowd(Scene *s, uint32_t seed)
+{
+    Crowd crowd = {.s = s, .left = WRITERS};
+    Writer writers[WRITERS];
+
+    for (unsigned i = 0; i < WRITERS; i++) {
+        writers[i] = (Writer){&crowd, i, g_rand_new_with_seed(seed * 100 + i)};
+        aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(writer_entry, &writers[i]));
+    }
+    crowd.waiter = qemu_coroutine_self();
+    if (crowd.left) {
+        qemu_coroutine_yield();
+    }
+}
+
+/* D1: H12 of old was a merge that put what the base has over what another had written. */
+static void coroutine_fn test_many_at_once(void)
+{
+    uint32_t seed = block_test_seed();
+
+    for (unsigned run = 0; run < runs(); run++) {
+        g_autoptr(GRand) rand = g_rand_new_with_seed(seed + run);
+        Scene s = {.spec = random_spec(rand)};
+
+        scene_begin(&s, seed + run);
+        test_ram_set_delay(s.file, TEST_RAM_WRITE | TEST_RAM_ZERO | TEST_RAM_FLUSH,
+                           g_rand_int_range(rand, 1, 1000));
+        if (s.base) {
+            test_ram_set_delay(s.base, TEST_RAM_READ, g_rand_int_range(rand, 1, 1000));
+        }
+        run_crowd(&s, seed + run);
+        expect_model(&s, 0, s.spec.size);
+        close_image(&s);
+        open_image(&s);
+        expect_model(&s, 0, s.spec.size);
+        scene_end(&s);
+    }
+}
+
+static void add(void)
+{
+    block_test_add(
+        "/fvd/data/what was written is read, over a base or not, here and after a new open",
+        test_against_model);
+    block_test_add("/fvd/data/writes into one block at the same time lose nothing of each other",
+                   test_many_at_once);
+}
+
+int main(int argc, char **argv)
+{
+    bdrv_fvd_register();
+    return block_test_main(argc, argv, add);
+}

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* An FVD image's life: the contract of drivers, open, close, reopen, and what a power cut leaves. */
+#include <errno.h>
+#include <stdlib.h>
+#include "block/drivers/drivers.h"
+#include "block/open/open.h"
+#include "tests/lib/block-test.h"
+#include "tests/lib/driver-contract.h"
+#include "tests/lib/fvd-image.h"
+#include "tests/lib/test-cut.h"
+#include "tests/lib/test-ram.h"
+#include "util/osdep.h"
+
+#define SECTOR 512
+
+/* ------------------------------------------------------------------------------------------ open, close */
+
+static const FvdImageSpec small = {
+    .size = 1 * MiB,
+    .chunk_size = 64 * KiB,
+    .block_size = 16 * KiB,
+    .journal_size = 32 * KiB,
+};
+
+static BlockDriverState *coroutine_fn open_image(bool read_only)
+{
+    return block_test_co_open("{\"driver\": \"fvd\", \"node-name\": \"image\", \"file\": \"file\", "
+                              "\"read-only\": %s}",
+                              read_only ? "true" : "false");
+}
+
+/* Sector 6: an image that nobody wrote to is left as it was. */
+static void coroutine_fn test_begins_with_the_first_change(void)
+{
+    BlockDriverState *file = test_ram_new("file", 0), *bs;
+    g_autofree FvdHeader *h = g_new(FvdHeader, 1);
+    BdrvChild *user;
+
+    fvd_image_co_make(file, &small);
+    test_ram_reset_counts(file);
+    bs = open_image(false);
+    user = block_test_user(bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    block_test_co_expect(user, 0, 1 * MiB, 0);
+    g_assert_cmpint(bdrv_co_flush(bs), ==, 0);
+    g_assert_cmpuint(test_ram_counts(file)->writes, ==, 0);
+    block_test_co_fill(user, 0, SECTOR, 1);
+    fvd_image_co_header(file, h);
+    g_assert_cmpuint(h->clean_shutdown, ==, 0);
+    g_assert_cmpuint(h->stable_journal_epoch, ==, 1);
+    block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+    fvd_image_co_header(file, h);
+    g_assert_cmpuint(h->clean_shutdown, ==, 1);
+    g_assert_cmpuint(h->stable_journal_epoch, >, 1);
+    g_assert_false(h->geometry_crc_wrong || h->state_crc_wrong);
+
+    bs = open_image(false);
+    bdrv_co_unref(bs);
+    bs = open_image(true);
+    user = block_test_user(bs, BLK_PERM_CONSISTENT_READ);
+    block_test_co_expect(user, 0, SECTOR, 1);
+    block_test_co_expect(user, SECTOR, 1 * MiB - SECTOR, 0);
+    block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+    bdrv_co_unref(file);
+}
+
+static void coroutine_fn reopen(bool read_only)
+{
+    g_autoptr(BlockdevOptions) opts =
+        block_test_options("{\"driver\": \"fvd\", \"node-name\": \"image\", \"file\": \"file\", "
+                           "\"read-only\": %s}",
+                           read_only ? "true" : "false");
+    BlockdevOptionsList list = {.value = opts};
+
+    bdrv_co_reopen_multiple(&list, &error_abort);
+}
+
+static void coroutine_fn test_reopen(void)
+{
+    BlockDriverState *file = test_ram_new("file", 0), *bs;
+    g_autofree FvdHeader *h = g_new(FvdHeader, 1);
+    BdrvChild *user;
+
+    fvd_image_co_make(file, &small);
+    bs = open_image(false);
+    user = block_test_user(bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    block_test_co_fill(user, 0, 200 * KiB, 1);
+    g_assert_cmpint(
+        bdrv_child_try_set_perm(user, BLK_PERM_CONSISTENT_READ, BLK_PERM_ALL, &error_abort), ==, 0);
+    reopen(true);
+    fvd_image_co_header(file, h);
+    g_assert_cmpuint(h->clean_shutdown, ==, 1);
+    block_test_co_expect(user, 0, 200 * KiB, 1);
+    reopen(false);
+    g_assert_cmpint(bdrv_child_try_set_perm(user, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE,
+                                            BLK_PERM_ALL, &error_abort),
+                    ==, 0);
+    block_test_co_fill(user, 300 * KiB, 200 * KiB, 2);
+    g_assert_cmpint(bdrv_co_flush(bs), ==, 0);
+    block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+    bs = open_image(true);
+    user = block_test_user(bs, BLK_PERM_CONSISTENT_READ);
+    block_test_co_expect(user, 0, 200 * KiB, 1);
+    block_test_co_expect(user, 200 * KiB, 100 * KiB, 0);
+    block_test_co_expect(user, 300 * KiB, 200 * KiB, 2);
+    block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+    bdrv_co_unref(file);
+}
+
+/* F4: the file takes writes again after the flush that failed, and still nothing is promised any more. */
+static void coroutine_fn test_failed_flush(void)
+{
+    BlockDriverState *file = test_ram_new("file", 0), *bs;
+    g_autofree FvdHeader *h = g_new(FvdHeader, 1);
+    uint8_t buf[SECTOR] = {0};
+    BdrvChild *user;
+
+    fvd_image_co_make(file, &small);
+    bs = open_image(false);
+    user = block_test_user(bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    block_test_co_fill(user, 0, SECTOR, 1);
+    test_ram_set_error(file, TEST_RAM_FLUSH, 0, 0, EIO, 1);
+    g_assert_cmpint(bdrv_co_flush(bs), ==, -EIO);
+    g_assert_cmpint(bdrv_co_flush(bs), ==, -EIO);
+    g_assert_cmpint(bdrv_co_pwrite(user, 0, SECTOR, buf, 0), ==, -EIO);
+    block_test_co_expect(user, 0, SECTOR, 1);
+    block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+    fvd_image_co_header(file, h);
+    g_assert_cmpuint(h->clean_shutdown, ==, 0);
+    bdrv_co_unref(file);
+}
+
+static void coroutine_fn test_no_journal(void)
+{
+    FvdImageSpec spec = small;
+    BlockDriverState *file = test_ram_new("file", 0), *bs;
+
+    spec.no_journal = true;
+    fvd_image_co_make(file, &spec);
+    block_test_co_open_fails("has no journal", "{\"driver\": \"fvd\", \"file\": \"file\"}");
+    bs = block_test_co_open("{\"driver\": \"fvd\", \"file\": \"file\", \"auto-read-only\": true}");
+    g_assert_true(bdrv_is_read_only(bs));
+    bdrv_co_unref(bs);
+    bs = open_image(true);
+    bdrv_co_unref(bs);
+    bdrv_co_unref(file);
+}
+
+/* ------------------------------------------------------------------------------------------------ cuts */
+
+/*
+ * Sectors are written with the number of their write, alone in all their bytes; what the base has is BASE.  Of each
+ * sector it is known what it was at the last flush and what was written since: one of these it must be after a cut.
+ */
+enum { BASE = 255, STEPS_MAX = 200, DISK_SECTORS = 512, DISK = DISK_SECTORS * SECTOR };
+
+typedef struct Story {
+    BlockDriverState *base, *cut, *bs;
+    BdrvChild *user;
+    GRand *rand;
+    uint8_t last[DISK_SECTORS];
+    bool allowed[DISK_SECTORS][256];
+    unsigned step;
+    bool has_base;
+} Story;
+
+static FvdImageSpec cut_spec(GRand *rand)
+{
+    static const int64_t chunks[] = {4 * KiB, 16 * KiB, 64 * KiB};
+    static const int64_t blocks[] = {4 * KiB, 16 * KiB, 64 * KiB};
+    FvdImageSpec spec = {
+        .size = DISK,
+        .chunk_size = chunks[g_rand_int_range(rand, 0, 3)],
+        .block_size = blocks[g_rand_int_range(rand, 0, 3)],
+        .journal_size = 24 * KiB,
+        .incompatible = g_rand_boolean(rand) ? FVD_INCOMPATIBLE_REMAP : 0,
+        .no_table = g_rand_int_range(rand, 0, 8) == 0,
+    };
+
+    if (g_rand_boolean(rand)) {
+        spec.base_size = g_rand_int_range(rand, 1, DISK_SECTORS + 1) * SECTOR;
+    }
+    return spec;
+}
+
+static void coroutine_fn story_open(Story *s, bool read_only)
+{
+    s->bs = block_test_co_open("{\"driver\": \"fvd\", \"node-name\": \"image\", \"file\": \"cut\", "
+                               "\"backing\": %s, \"read-only\": %s}",
+                               s->has_base ? "\"base\"" : "null", read_only ? "true" : "false");
+    s->user = block_test_user(s->bs, read_only ? BLK_PERM_CONSISTENT_READ
+                                               : BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+}
+
+static void coroutine_fn story_close(Story *s)
+{
+    block_test_co_user_free(s->user);
+    bdrv_co_unref(s->bs);
+}
+
+static void coroutine_fn story_begin(Story *s, const FvdImageSpec *spec, uint32_t seed)
+{
+    *s = (Story){.rand = g_rand_new_with_seed(seed), .has_base = spec->base_size};
+    s->cut = test_cut_new("cut", fvd_image_data_offset(spec) + 2 * DISK);
+    s->base = test_ram_new("base", spec->base_size);
+    for (int64_t i = 0; i < spec->base_size / SECTOR; i++) {
+        uint8_t sector[SECTOR];
+
+        memset(sector, BASE, SECTOR);
+        test_ram_poke(s->base, i * SECTOR, sector, SECTOR);
+        s->last[i] = BASE;
+    }
+    for (int i = 0; i < DISK_SECTORS; i++) {
+        s->allowed[i][s->last[i]] = true;
+    }
+    fvd_image_co_make(s->cut, spec);
+}
+
+static void coroutine_fn story_end(Story *s)
+{
+    bdrv_co_unref(s->cut);
+    bdrv_co_unref(s->base);
+    g_rand_free(s->rand);
+}
+
+static void flushed(Story *s)
+{
+    for (int i = 0; i < DISK_SECTORS; i++) {
+        memset(s->allowed[i], 0, sizeof(s->allowed[i]));
+        s->allowed[i][s->last[i]] = true;
+    }
+}
+
+/* One request.  False: the power is gone. */
+static bool coroutine_fn story_step(Story *s)
+{
+    int64_t first = g_rand_int_range(s->rand, 0, DISK_SECTORS);
+    int64_t n = g_rand_int_range(s->rand, 1, MIN(DISK_SECTORS - first, 80) + 1);
+    g_autofree uint8_t *buf = NULL;
+
+    if (g_rand_int_range(s->rand, 0, 4) == 0) {
+        if (bdrv_co_flush(s->bs) < 0) {
+            return false;
+        }
+        flushed(s);
+        return true;
+    }
+    s->step = s->step % 250 + 1;
+    buf = g_malloc(n * SECTOR);
+    memset(buf, s->step, n * SECTOR);
+    for (int64_t i = first; i < first + n; i++) {
+        s->allowed[i][s->step] = true;
+        s->last[i] = s->step;
+    }
+    return bdrv_co_pwrite(s->user, first * SECTOR, n * SECTOR, buf, 0) == 0;
+}
+
+static void coroutine_fn check_disk(Story *s)
+{
+    g_autofree uint8_t *buf = g_malloc(DISK);
+
+    g_assert_cmpint(bdrv_co_pread(s->user, 0, DISK, buf, 0), ==, 0);
+    for (int i = 0; i < DISK_SECTORS; i++) {
+        for (int b = 1; b < SECTOR; b++) {
+            g_assert_cmpint(buf[i * SECTOR], ==, buf[i * SECTOR + b]);
+        }
+        if (!s->allowed[i][buf[i * SECTOR]]) {
+            g_error("sector %d is of write %d, the last one was %d", i, buf[i * SECTOR],
+                    s->last[i]);
+        }
+    }
+    /* What it is now it stays. */
+    for (int i = 0; i < DISK_SECTORS; i++) {
+        s->last[i] = buf[i * SECTOR];
+    }
+    flushed(s);
+}
+
+static TestCutFate random_fate(Story *s)
+{
+    return (TestCutFate){
+        .seed = g_rand_int(s->rand),
+        .tear_bytes = g_rand_boolean(s->rand) ? SECTOR : 0,
+        .reorder = g_rand_boolean(s->rand),
+        .drop_all = g_rand_int_range(s->rand, 0, 8) == 0,
+    };
+}
+
+static void coroutine_fn power_on(Story *s)
+{
+    TestCutFate fate = random_fate(s);
+
+    if (!test_cut_is_off(s->cut)) {
+        test_cut_now(s->cut);
+    }
+    test_cut_power_on(s->cut, &fate);
+}
+
+/* The power goes again while the image is being recovered. */
+static void coroutine_fn cut_in_recovery(Story *s)
+{
+    g_autoptr(BlockdevOptions) opts =
+        block_test_options("{\"driver\": \"fvd\", \"node-name\": \"image\", \"file\": \"cut\", "
+                           "\"backing\": \"base\"}");
+    BlockDriverState *bs;
+    Error *err = NULL;
+
+    test_cut_arm(s->cut, test_cut_moments(s->cut) + g_rand_int_range(s->rand, 1, 6));
+    bs = bdrv_co_open(opts, &err);
+    error_free(err);
+    if (bs) {
+        bdrv_co_unref(bs);
+    }
+    power_on(s);
+}
+
+static bool coroutine_fn one_cut(const FvdImageSpec *spec, uint32_t seed, unsigned moment)
+{
+    Story s;
+    unsigned before;
+    bool was_cut;
+
+    story_begin(&s, spec, seed);
+    story_open(&s, false);
+    before = test_cut_moments(s.cut);
+    test_cut_arm(s.cut, before + moment);
+    for (int i = 0; i < 25 && story_step(&s); i++) {
+    }
+    story_close(&s);
+    was_cut = test_cut_is_off(s.cut);
+    power_on(&s);
+    before = test_cut_moments(s.cut);
+    story_open(&s, true);
+    check_disk(&s);
+    story_close(&s);
+    g_assert_cmpuint(test_cut_moments(s.cut), ==, before); /* reading writes nothing */
+    if (g_rand_boolean(s.rand)) {
+        cut_in_recovery(&s);
+    }
+    story_open(&s, false);
+    check_disk(&s);
+    for (int i = 0; i < 10; i++) {
+        g_assert_true(story_step(&s));
+    }
+    story_close(&s);
+    story_open(&s, true);
+    flushed(&s);
+    check_disk(&s);
+    story_close(&s);
+    story_end(&s);
+    return was_cut;
+}
+
+static void coroutine_fn test_cuts(void)
+{
+    uint32_t seed = block_test_seed();
+    const char *text = g_getenv("SEEDS");
+    unsigned runs = text ? (unsigned)atoi(text) : 3;
+
+    for (unsigned run = 0; run < runs; run++) {
+        g_autoptr(GRand) rand = g_rand_new_with_seed(seed + run);
+        FvdImageSpec spec = cut_spec(rand);
+        unsigned moment = 1;
+
+        while (one_cut(&spec, seed + run, moment)) {
+            moment++;
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------- main */
+
+static char *path;
+
+static void prepare(void)
+{
+    fvd_image_make_file(path, &small);
+}
+
+static void add(void)
+{
+    static DriverContract contract = {.prepare = prepare, .writable = true, .keeps_data = true};
+
+    path = block_test_path("image.fvd");
+    contract.options = g_strdup_printf(
+        "\"file\": {\"driver\": \"file\", \"filename\": \"%s\", \"node-name\": \"contract-file\"}",
+        path);
+    driver_contract_with("fvd", &contract);
+    block_test_add("/fvd/life/what nobody changes stays clean", test_begins_with_the_first_change);
+    block_test_add("/fvd/life/an image is settled by a reopen, and goes on", test_reopen);
+    block_test_add("/fvd/life/after a failed flush nothing is promised", test_failed_flush);
+    block_test_add("/fvd/life/without a journal it is read-only", test_no_journal);
+    block_test_add("/fvd/life/a power cut at any moment loses nothing that was flushed", test_cuts);
+}
+
+int main(int argc, char **argv)
+{
+    bdrv_file_register();
+    bdrv_fvd_register();
+    return block_test_main(argc, argv, add);
+}
