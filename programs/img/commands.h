@@ -6,7 +6,7 @@
 #include "programs/img/img.h"
 
 /* image/ */
-extern const ImgCommand img_create, img_info, img_resize;
+extern const ImgCommand img_amend, img_check, img_create, img_info, img_resize;
 
 /* data/ */
 extern const ImgCommand img_bench;

@@ -167,28 +167,23 @@ static json_t *checked_value(const BdrvCreateOption *option, json_t *value, Erro
     return json_incref(value);
 }
 
-json_t *img_create_options_parse(const char *format, const char *text, Error **errp)
+/* What @text says, as far as one of the four @tables knows it. */
+static json_t *parse_by(const BdrvCreateOption *const tables[4], const char *text, Error **errp)
 {
-    const BlockDriver *drv = img_create_driver(format, errp);
-    const BdrvCreateOption *tables[4];
-    json_auto_t *given = NULL, *result = json_object();
+    json_auto_t *given = text ? keyval_parse(text, NULL, NULL, errp) : json_object();
+    json_auto_t *result = json_object();
     const char *name;
     json_t *value;
 
-    if (!drv) {
-        return NULL;
-    }
-    given = text ? keyval_parse(text, NULL, NULL, errp) : json_object();
     if (!given) {
         return NULL;
     }
-    option_tables(drv, tables);
     json_object_foreach(given, name, value)
     {
         const BdrvCreateOption *option = NULL;
         json_t *checked;
 
-        for (size_t i = 0; i < G_N_ELEMENTS(tables) && !option; i++) {
+        for (size_t i = 0; i < 4 && !option; i++) {
             option = find_in(tables[i], name);
         }
         if (!option) {
@@ -202,4 +197,23 @@ json_t *img_create_options_parse(const char *format, const char *text, Error **e
         json_object_set_new(result, name, checked);
     }
     return json_incref(result);
+}
+
+json_t *img_create_options_parse(const char *format, const char *text, Error **errp)
+{
+    const BlockDriver *drv = img_create_driver(format, errp);
+    const BdrvCreateOption *tables[4];
+
+    if (!drv) {
+        return NULL;
+    }
+    option_tables(drv, tables);
+    return parse_by(tables, text, errp);
+}
+
+json_t *img_amend_options_parse(const BlockDriver *drv, const char *text, Error **errp)
+{
+    const BdrvCreateOption *tables[4] = {drv->image->amend_options};
+
+    return parse_by(tables, text, errp);
 }

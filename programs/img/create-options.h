@@ -26,6 +26,9 @@ void img_print_option_help(const char *name, const char *type, const char *help)
  */
 json_t *img_create_options_parse(const char *format, const char *text, Error **errp);
 
+/* The same with the options that @drv can change. */
+json_t *img_amend_options_parse(const BlockDriver *drv, const char *text, Error **errp);
+
 /* The driver of @format, which can create images; NULL with @errp. */
 const BlockDriver *img_create_driver(const char *format, Error **errp);
 

@@ -97,6 +97,7 @@ typedef struct ImgImage {
     bool force_share;
     bool writable, resizable;
     bool no_backing; /* do not open backing files */
+    bool check;      /* only to be checked: it may be damaged */
     bool quiet;      /* no warning about a format that was guessed */
     bool has_aio;
     BlockdevAioOptions aio;

@@ -19,8 +19,8 @@
 #include "programs/img/commands.h"
 
 static const ImgCommand *const commands[] = {
-    &img_bench, /* in the order of help */
-    &img_compare, &img_create, &img_info, &img_map, &img_resize,
+    &img_amend, &img_bench, /* in the order of help */
+    &img_check, &img_compare, &img_create, &img_info, &img_map, &img_resize,
 };
 
 static void register_drivers(void)
