@@ -54,8 +54,7 @@ static void coroutine_fn windows_that_do_not_fit_are_refused(void)
     REFUSED("has to be smaller or equal", "\"offset\":512,\"size\":1048576");
     REFUSED("has to be smaller or equal", "\"offset\":512,\"size\":9223372036854775296");
     REFUSED("Specified size is not multiple of 512", "\"size\":1000");
-    REFUSED("cannot be greater than size of the containing file",
-            "\"offset\":9223372036854775807");
+    REFUSED("cannot be greater than size of the containing file", "\"offset\":9223372036854775807");
     bdrv_co_unref(ram);
 }
 
