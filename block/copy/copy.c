@@ -36,6 +36,9 @@ static bool is_over(const BlockCopy *copy)
 
 int coroutine_fn block_copy_zeroes(const BlockCopy *copy, int64_t offset, int64_t bytes)
 {
+    if (copy->target_is_zero) {
+        return is_over(copy) ? -ECANCELED : 0;
+    }
     while (bytes > 0) {
         int64_t pnum = bytes;
         int ret = 0;

@@ -31,6 +31,7 @@ typedef struct BlockCopy {
     int64_t cluster_bytes; /* zeros are looked for in pieces of this */
     int64_t length;        /* of both */
     BdrvRequestFlags write_flags;
+    bool target_is_zero;           /* where it was not written yet: zeros need no request */
     bool (*is_over)(void *opaque); /* nobody wants the copy any more; NULL: that never happens */
     void *opaque;
 } BlockCopy;

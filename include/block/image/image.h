@@ -88,4 +88,37 @@ typedef struct ImageMapArgs {
 /* image_co_map() - where does an image have what?  Emits at least one entry, of length 0 for nothing. */
 int coroutine_fn image_co_map(const ImageMapArgs *args, Error **errp);
 
+typedef struct ImageConvertArgs {
+    BlockBackend *const
+        *source; /* one after the other, each a whole number of sectors, zeros at its end */
+    size_t n_sources;
+    BlockBackend *target; /* writable, and long enough */
+    /*
+     * Of one source: only what is allocated above this node of its chain, for a target that shows the same below.
+     * NULL: everything.
+     */
+    BlockDriverState *above;
+    bool target_is_zero; /* the target reads as zeros all over */
+    bool sparse;         /* leave out zeros; else all is written, as data */
+    int64_t
+        sparse_bytes; /* zeros are looked for in pieces of this; a multiple of sectors, 0: not looked for */
+    unsigned requests;         /* 1 .. IMAGE_REQUESTS_MAX pieces at once */
+    bool out_of_order;         /* else each is written after the one before it */
+    uint64_t bytes_per_second; /* 0: no limit */
+    bool salvage;              /* what cannot be read is zeros */
+    /* Told of each range that was given up, when @salvage.  May be NULL. */
+    void (*lost)(void *opaque, int64_t offset, int64_t bytes, int error);
+    ImageWatch watch;
+} ImageConvertArgs;
+
+/* Where the last source ends: what the target must hold.  Negative errno with @errp. */
+int64_t image_convert_length(const ImageConvertArgs *args, Error **errp);
+
+/**
+ * image_co_convert() - copy images to a target, and flush it
+ *
+ * What the target holds behind the end stays.  After an error the target has some of the pieces.
+ */
+int coroutine_fn image_co_convert(const ImageConvertArgs *args, Error **errp);
+
 #endif
