@@ -210,8 +210,8 @@ static void coroutine_fn a_slow_first_piece_is_waited_for_and_memory_is_bounded(
 {
     Bed b;
 
-    bed_new(&b, 64 * MiB);
-    test_ram_poke_pattern(b.source_bs, 0, 64 * MiB, 1);
+    bed_new(&b, 16 * MiB);
+    test_ram_poke_pattern(b.source_bs, 0, 16 * MiB, 1);
     test_ram_hold(b.source_bs, TEST_RAM_READ, 0, MiB);
     b.args.requests = 4;
     test_ram_set_watch(b.target_bs, watch_writes, NULL);
@@ -239,8 +239,8 @@ static void coroutine_fn an_error_ends_it_and_names_side_and_place(void)
             Bed b;
             Error *err = NULL;
 
-            bed_new(&b, 64 * MiB);
-            test_ram_poke_pattern(b.source_bs, 0, 64 * MiB, 1);
+            bed_new(&b, 32 * MiB);
+            test_ram_poke_pattern(b.source_bs, 0, 32 * MiB, 1);
             b.args.out_of_order = ooo;
             test_ram_set_error(is_write ? b.target_bs : b.source_bs,
                                is_write ? TEST_RAM_WRITE : TEST_RAM_READ, 3 * MiB + 5, 1, EIO, -1);
@@ -316,20 +316,20 @@ static void coroutine_fn salvage_loses_the_sectors_that_cannot_be_read_and_no_mo
 
 static void coroutine_fn an_interrupted_conversion_writes_no_more(void)
 {
-    for (unsigned at = 1; at < 60; at++) {
+    for (unsigned at = 1; at < 40; at++) {
         ImagesWatch w = {.cancel_at = at};
         Bed b;
         Error *err = NULL;
         int64_t written;
 
-        bed_new(&b, 64 * MiB);
-        test_ram_poke_pattern(b.source_bs, 0, 64 * MiB, 1);
+        bed_new(&b, 16 * MiB);
+        test_ram_poke_pattern(b.source_bs, 0, 16 * MiB, 1);
         b.args.watch = images_watch(&w);
         b.args.out_of_order = at % 2;
         g_assert_cmpint(image_co_convert(&b.args, &err), ==, -ECANCELED);
         error_free_or_abort(&err);
         written = test_ram_counts(b.target_bs)->bytes_written;
-        g_assert_cmpint(written, <, 64 * MiB);
+        g_assert_cmpint(written, <, 16 * MiB);
         block_test_co_settle();
         g_assert_cmpint(test_ram_counts(b.target_bs)->bytes_written, ==, written);
         bed_free(&b);
