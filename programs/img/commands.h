@@ -11,6 +11,7 @@ extern const ImgCommand img_amend, img_check, img_create, img_info, img_resize;
 /* data/ */
 extern const ImgCommand img_bench;
 extern const ImgCommand img_compare;
+extern const ImgCommand img_convert;
 extern const ImgCommand img_map;
 
 #endif

@@ -53,9 +53,14 @@ class ImgTool:
         need_peer()
         return Result(PEER, [str(a) for a in args], cwd or self.dir, timeout)
 
-    def as_peer(self, *args, words=True):
-        """The peer's exit status, output, and (unless not @words) messages; returns ours."""
+    def as_peer(self, *args, words=True, without=None):
+        """The peer's exit status, output, and (unless not @words) messages; returns ours.
+
+        @without: a file that is removed, if the peer has made it, before we try.
+        """
         theirs = self.peer(*args)
+        if without and os.path.exists(os.path.join(self.dir, without)):
+            os.unlink(os.path.join(self.dir, without))
         ours = self.run(*args)
         assert ours.status == theirs.status, f'{ours}\n--- {PEER}: {theirs}'
         assert ours.out == theirs.out, f'{ours}\n--- {PEER}: {theirs}'

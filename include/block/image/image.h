@@ -10,6 +10,7 @@
 #define BLOCK_IMAGE_IMAGE_H
 
 #include "block/backend/backend.h"
+#include "util/osdep.h"
 
 /* Pieces that are under way at once, at most. */
 #define IMAGE_REQUESTS_MAX     16
