@@ -325,10 +325,6 @@ static const char *why_not_together(const Convert *convert)
     if (convert->target_is_zero && !convert->no_create) {
         return "--target-is-zero requires use of -n flag";
     }
-    if (convert->target.backing && convert->n_sources > 1) {
-        return "Having a backing file for the target makes no sense when concatenating multiple "
-               "input images";
-    }
     return NULL;
 }
 
@@ -352,6 +348,11 @@ static bool check_target(const Convert *convert)
     }
     if (target->backing && !convert->no_create && !target->backing_format) {
         error_report("Use of backing file requires explicit backing format");
+        return false;
+    }
+    if (target->backing && convert->n_sources > 1) {
+        error_report("Having a backing file for the target makes no sense when concatenating "
+                     "multiple input images");
         return false;
     }
     if (target->backing_format && !bdrv_find_format(target->backing_format)) {
