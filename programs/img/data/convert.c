@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "programs/img/commands.h"
+#include "programs/img/create-options.h"
 #include "programs/img/data/data.h"
 
 enum {
@@ -260,7 +261,7 @@ static bool take_option(Convert *convert, int c, const char *value)
         return true;
     case 'o':
         convert->has_options = true;
-        return img_target_option(&convert->target, value);
+        return img_options_join(&convert->target.option_text, value);
     case 't':
         convert->target_image.cache = value;
         return true;
@@ -362,7 +363,7 @@ static bool check_target(const Convert *convert)
     return true;
 }
 
-static bool check(Convert *convert)
+static bool check_alone(const Convert *convert)
 {
     const char *why = why_not_at_all(convert);
 
@@ -371,6 +372,11 @@ static bool check(Convert *convert)
         error_report("%s", why);
         return false;
     }
+    return img_image_check(&convert->source);
+}
+
+static bool check_caches(const Convert *convert)
+{
     if (convert->target_image.cache && !img_cache_is_known(convert->target_image.cache)) {
         error_report("Invalid cache option: %s", convert->target_image.cache);
         return false;
@@ -379,7 +385,7 @@ static bool check(Convert *convert)
         error_report("Invalid source cache option: %s", convert->source.cache);
         return false;
     }
-    return img_image_check(&convert->source) && check_target(convert);
+    return true;
 }
 
 static int run(Convert *convert, ImgArgs *args)
@@ -389,8 +395,8 @@ static int run(Convert *convert, ImgArgs *args)
     const char *target_format = target->format;
 
     target->format = target_format ? target_format : "raw";
-    if (target->wants_help) {
-        return img_target_print_options(target->format);
+    if (img_options_ask_help(target->option_text)) {
+        return img_create_options_help(target->format, img_args_operand(args, n - 1));
     }
     if (n < 2) {
         error_report("Must specify image file name");
@@ -399,14 +405,13 @@ static int run(Convert *convert, ImgArgs *args)
     convert->name = (const char *const *)&args->argv[args->argc - n];
     convert->n_sources = (size_t)n - 1;
     target->filename = convert->name[n - 1];
-    if (!img_target_take_options(target)) {
-        return EXIT_FAILURE;
-    }
     convert->target_image.filename = target->filename;
     convert->target_image.format =
         convert->target_image.image_opts ? target_format : target->format;
     convert->target_image.writable = true;
-    if (!img_image_check(&convert->target_image) || !check(convert)) {
+    if (!img_image_check(&convert->target_image) || !check_alone(convert) ||
+        (!convert->no_create && !img_target_take_options(target)) || !check_target(convert) ||
+        !check_caches(convert)) {
         return EXIT_FAILURE;
     }
     return img_run(convert_co, convert);

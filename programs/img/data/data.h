@@ -15,19 +15,15 @@ typedef struct ImgTarget {
     const char *filename, *format;
     char *backing, *backing_format; /* owned; NULL: none */
     int64_t size;                   /* as -o size= said; 0: as the command says */
-    json_t *options;                /* owned; of -o, but for those above */
-    bool wants_help;                /* -o help */
+    char *option_text;              /* owned; all -o (img_options_join()) */
+    json_t *options;                /* owned; what they say, but for those above */
     /* Set when it is made. */
     bool created; /* was not there before */
     bool is_zero; /* reads as zeros all over */
 } ImgTarget;
 
-/* One -o; false: told. */
-bool img_target_option(ImgTarget *target, const char *value);
-/* Once, when all are there; false: told. */
+/* What option_text says; false: told. */
 bool img_target_take_options(ImgTarget *target);
-/* For -o help; the exit status. */
-int img_target_print_options(const char *format);
 int coroutine_fn img_target_co_create(ImgTarget *target, int64_t size, Error **errp);
 /* It is not complete: remove its files, if they were made by us. */
 void img_target_remove(const ImgTarget *target);

@@ -5,95 +5,42 @@
  * What was not there before and is not complete must not be taken for an image later: a target that was made here
  * is removed again unless the command keeps it.  One that was there is only overwritten.
  */
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "block/open/open.h"
+#include "programs/img/create-options.h"
 #include "programs/img/data/data.h"
-#include "qapi/keyval.h"
 #include "util/cutils.h"
 #include "util/osdep.h"
 
-static void print_options(const BdrvCreateOption *options)
-{
-    for (; options && options->name; options++) {
-        g_autofree char *left = g_strdup_printf("%s=<%s>", options->name, options->type);
-
-        printf("  %-22s - %s\n", left, options->help);
-    }
-}
-
-int img_target_print_options(const char *format)
-{
-    const BlockDriver *drv = bdrv_find_format(format);
-
-    if (!drv) {
-        error_report("Unknown file format '%s'", format);
-        return EXIT_FAILURE;
-    }
-    printf("Supported options:\n");
-    if (drv->image) {
-        print_options(drv->image->create_options);
-    }
-    if (drv->supports_backing) {
-        printf("  %-22s - %s\n", "backing_file=<str>", "Name of the backing file");
-        printf("  %-22s - %s\n", "backing_fmt=<str>", "Format of the backing file");
-    }
-    printf("  %-22s - %s\n", "size=<size>", "Size of the disk");
-    return EXIT_SUCCESS;
-}
-
-bool img_target_option(ImgTarget *target, const char *value)
-{
-    Error *err = NULL;
-    bool help = false;
-    json_t *tree = keyval_parse(value, NULL, &help, &err);
-
-    if (!tree) {
-        error_report_err(err);
-        return false;
-    }
-    target->wants_help = target->wants_help || help;
-    if (!target->options) {
-        target->options = json_object();
-    }
-    json_object_update(target->options, tree);
-    json_decref(tree);
-    return true;
-}
-
-/* Takes "backing_file" and such out of the options: we know them by another way. */
+/* Takes a string out of the options: creation knows it by another way.  NULL: not there. */
 static char *take_option(ImgTarget *target, const char *name)
 {
-    g_autofree char *dashes = g_strdelimit(g_strdup(name), "_", '-');
-    char *value = NULL;
+    char *value = g_strdup(json_string_value(json_object_get(target->options, name)));
 
-    for (int i = 0; i < 2; i++) {
-        const char *key = i ? dashes : name;
-        const char *text = json_string_value(json_object_get(target->options, key));
-
-        if (text) {
-            g_free(value);
-            value = g_strdup(text);
-            json_object_del(target->options, key);
-        }
-    }
+    json_object_del(target->options, name);
     return value;
 }
 
 bool img_target_take_options(ImgTarget *target)
 {
-    g_autofree char *backing = take_option(target, "backing_file");
-    g_autofree char *format = take_option(target, "backing_fmt");
-    g_autofree char *size = take_option(target, "size");
+    g_autofree char *backing = NULL, *format = NULL, *size = NULL;
+    Error *err = NULL;
 
-    if (backing && !target->backing) {
+    target->options = img_create_options_parse(target->format, target->option_text, &err);
+    if (!target->options) {
+        error_report_err(err);
+        return false;
+    }
+    backing = take_option(target, "backing_file");
+    format = take_option(target, "backing_fmt");
+    size = take_option(target, "size");
+    if (!target->backing) {
         target->backing = g_steal_pointer(&backing);
     }
-    if (format && !target->backing_format) {
+    if (!target->backing_format) {
         target->backing_format = g_steal_pointer(&format);
     }
     return !size || img_parse_size("size", size, 0, INT64_MAX, &target->size);
@@ -146,6 +93,7 @@ void img_target_remove(const ImgTarget *target)
 void img_target_clear(ImgTarget *target)
 {
     json_decref(target->options);
+    g_free(target->option_text);
     g_free(target->backing);
     g_free(target->backing_format);
 }
