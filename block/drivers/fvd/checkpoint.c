@@ -145,6 +145,7 @@ static void record_durable(void *opaque, FvdJTicket upto)
     FvdState *s = opaque;
 
     fvd_map_durable(s->map, upto);
+    fvd_holes_durable(s, upto);
 }
 
 static const FvdJournalOps journal_ops = {
@@ -269,6 +270,8 @@ int coroutine_fn fvd_co_settle(FvdState *s)
         return s->failed ? -EIO : 0;
     }
     ret = fvd_journal_co_close(j);
+    fvd_drop_holes(s); /* the journal has failed, or there are none */
+    fvd_co_wait_holes(s);
     for (unsigned half = 0; half < FVD_MAP_HALVES && ret >= 0 && !s->failed; half++) {
         ret = write_pages(s, half);
     }

@@ -219,9 +219,8 @@ static int coroutine_fn write_data(FvdState *s, const FvdWrite *w)
     return ret;
 }
 
-/* D2: these entries and blocks as they are now. */
-static int add_change(FvdState *s, uint32_t first_chunk, uint32_t n_chunks, uint32_t first_block,
-                      uint32_t n_blocks)
+int fvd_add_change(FvdState *s, uint32_t first_chunk, uint32_t n_chunks, uint32_t first_block,
+                   uint32_t n_blocks, FvdJTicket *ret_ticket)
 {
     FvdJChange change;
     FvdJTicket ticket;
@@ -235,29 +234,39 @@ static int add_change(FvdState *s, uint32_t first_chunk, uint32_t n_chunks, uint
     }
     fvd_map_journaled(s->map, first_chunk, n_chunks, first_block, n_blocks,
                       fvd_journal_half(s->journal), (uint64_t)ticket);
+    if (ret_ticket) {
+        *ret_ticket = ticket;
+    }
     return 0;
+}
+
+int coroutine_fn fvd_co_record(FvdState *s, uint32_t first_chunk, uint32_t n_chunks,
+                               uint32_t first_block, uint32_t n_blocks, FvdJTicket *ret_ticket)
+{
+    int ret;
+
+    if (!n_chunks || !n_blocks || fvd_jpairs_possible(&s->geometry)) {
+        return fvd_add_change(s, first_chunk, n_chunks, first_block, n_blocks, ret_ticket);
+    }
+    ret = fvd_add_change(s, first_chunk, n_chunks, 0, 0, ret_ticket);
+    if (ret >= 0) {
+        ret = fvd_journal_co_commit(s->journal, fvd_journal_last(s->journal));
+    }
+    return ret < 0 ? ret : fvd_add_change(s, 0, 0, first_block, n_blocks, NULL);
 }
 
 /* The data is there. */
 static int coroutine_fn record(FvdState *s, const FvdWrite *w)
 {
     FvdMapNeed now;
-    int ret;
 
     fvd_map_set_fresh(s->map, w->need.first_block, w->need.n_blocks);
     fvd_map_write_need(s->map, w->offset, w->bytes, &now);
     if (!now.record_bitmap) {
-        return now.record_table ? add_change(s, now.first_chunk, now.n_chunks, 0, 0) : 0;
+        return now.record_table ? fvd_add_change(s, now.first_chunk, now.n_chunks, 0, 0, NULL) : 0;
     }
-    if (fvd_jpairs_possible(&s->geometry) || !w->need.n_chunks) {
-        return add_change(s, w->need.first_chunk, w->need.n_chunks, w->need.first_block,
-                          w->need.n_blocks); /* D3 */
-    }
-    ret = add_change(s, w->need.first_chunk, w->need.n_chunks, 0, 0);
-    if (ret >= 0) {
-        ret = fvd_journal_co_commit(s->journal, fvd_journal_last(s->journal));
-    }
-    return ret < 0 ? ret : add_change(s, 0, 0, w->need.first_block, w->need.n_blocks);
+    return fvd_co_record(s, w->need.first_chunk, w->need.n_chunks, w->need.first_block,
+                         w->need.n_blocks, NULL); /* D3 */
 }
 
 /* Steps 1 and 2, until what the map says fits what is held. */

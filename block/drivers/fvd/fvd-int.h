@@ -38,6 +38,8 @@ struct FvdRange {
     QTAILQ_ENTRY(FvdRange) next;
 };
 
+typedef struct FvdHole FvdHole;
+
 typedef struct FvdState {
     /* Fixed while open; replaced by a reopen, quiesced. */
     BlockDriverState *bs;
@@ -68,6 +70,11 @@ typedef struct FvdState {
     unsigned exclusive; /* of them, neither read nor write */
     CoMutex grow_lock;
     int64_t ready_end; /* chunks that were never in use read as zeros below, durably */
+
+    /* zero.c: space that is given back once the record that frees it is durable. */
+    QSIMPLEQ_HEAD(, FvdHole) holes; /* in the order of their tickets */
+    unsigned punching; /* of them, under way: chunks that were given back are not taken meanwhile */
+    CoQueue punched;
 } FvdState;
 
 /*
@@ -98,6 +105,18 @@ void coroutine_fn fvd_co_store_start(FvdState *s);
  * Return: 0; -ENOSPC, the limit of the format or of the device; or negative errno.
  */
 int coroutine_fn fvd_co_take(FvdState *s, uint32_t first_chunk, uint32_t n_chunks);
+
+/* zero.c: zeros without data, and space that is given back. */
+
+int coroutine_fn fvd_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      BdrvRequestFlags flags);
+int coroutine_fn fvd_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
+/* fvd_holes_durable() - records up to this ticket are durable: what they free is punched, in the background */
+void fvd_holes_durable(FvdState *s, FvdJTicket upto);
+/* fvd_co_wait_holes() - wait for those that are under way */
+void coroutine_fn fvd_co_wait_holes(FvdState *s);
+/* fvd_drop_holes() - nothing is given back of what is not under way yet */
+void fvd_drop_holes(FvdState *s);
 
 /* checkpoint.c: from the file to memory, and back. */
 
@@ -140,6 +159,21 @@ int coroutine_fn fvd_co_flush_node(FvdState *s, BlockDriverState *bs);
 int64_t fvd_write_max(const FvdHeader *header, const FvdJGeometry *geometry);
 
 /* data.c */
+
+/*
+ * fvd_add_change() - these entries and blocks, as they are now, into the journal; never yields
+ * @ret_ticket: NULL, or the change's
+ *
+ * Return: 0; -EIO, and the image has failed.
+ */
+int fvd_add_change(FvdState *s, uint32_t first_chunk, uint32_t n_chunks, uint32_t first_block,
+                   uint32_t n_blocks, FvdJTicket *ret_ticket);
+/*
+ * fvd_co_record() - the same; where one sector cannot hold a block's bit with its entries the entries are made durable
+ *                   first, and only then it yields: the ranges are held
+ */
+int coroutine_fn fvd_co_record(FvdState *s, uint32_t first_chunk, uint32_t n_chunks,
+                               uint32_t first_block, uint32_t n_blocks, FvdJTicket *ret_ticket);
 int coroutine_fn fvd_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
 int coroutine_fn fvd_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,

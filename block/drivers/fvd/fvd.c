@@ -258,6 +258,7 @@ static void free_state(FvdState *s)
     s->map = NULL;
     qemu_co_mutex_destroy(&s->begin_lock);
     qemu_co_mutex_destroy(&s->grow_lock);
+    qemu_co_queue_destroy(&s->punched);
 }
 
 static int coroutine_fn fvd_co_open(BlockDriverState *bs, const BlockdevOptions *opts, Error **errp)
@@ -272,11 +273,13 @@ static int coroutine_fn fvd_co_open(BlockDriverState *bs, const BlockdevOptions 
     }
     s->bs = bs;
     QTAILQ_INIT(&s->ranges);
+    QSIMPLEQ_INIT(&s->holes);
     if (!bdrv_open_child(bs, o->file, "file", BDRV_CHILD_IMAGE, errp)) {
         return -EINVAL;
     }
     qemu_co_mutex_init(&s->begin_lock);
     qemu_co_mutex_init(&s->grow_lock);
+    qemu_co_queue_init(&s->punched);
     ret = open_image(bs, o, errp);
     if (ret == 0) {
         ret = open_base(bs, o, errp);
@@ -320,6 +323,7 @@ static void fvd_refresh_limits(BlockDriverState *bs)
     bs->bl.request_alignment = FVD_SECTOR_BYTES;
     bs->bl.max_transfer = s->write_max;
     bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED;
+    bs->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
 }
 
 /* Both files are the image's alone while it is written. */
@@ -471,6 +475,8 @@ static const BlockDriverLife fvd_life = {
 static const BlockDriverData fvd_data = {
     .co_preadv = fvd_co_preadv,
     .co_pwritev = fvd_co_pwritev,
+    .co_pwrite_zeroes = fvd_co_pwrite_zeroes,
+    .co_pdiscard = fvd_co_pdiscard,
     .co_flush = fvd_co_flush,
     .flushes_children = true,
     .co_block_status = fvd_co_block_status,

@@ -151,7 +151,8 @@ static int coroutine_fn grow(FvdState *s, int64_t end, int64_t limit)
     int ret;
 
     if (unit > 0) {
-        target = MIN(s->header.data_offset + ROUND_UP(end - s->header.data_offset, unit), limit);
+        target =
+            MIN(s->header.data_offset + QEMU_ALIGN_UP(end - s->header.data_offset, unit), limit);
     }
     ret = set_length(s, target, false);
     if (ret < 0 && target > end) {
@@ -216,7 +217,7 @@ static int coroutine_fn zero_chunks(FvdState *s, int64_t offset, int64_t bytes)
         int64_t place = fvd_map_place(s->map, offset, bytes, &run);
 
         /* Whole chunks: what is behind the end of the disk may come to be inside. */
-        ret = bdrv_co_pwrite_zeroes(s->data, place, ROUND_UP(run, s->header.chunk_size), 0);
+        ret = bdrv_co_pwrite_zeroes(s->data, place, QEMU_ALIGN_UP(run, s->header.chunk_size), 0);
     }
     return ret < 0 ? ret : fvd_co_flush_node(s, s->data->bs);
 }
@@ -237,6 +238,7 @@ static int coroutine_fn take_run(FvdState *s, const FvdRange *r, uint32_t first,
         ret = co_make_ready(s, used_end);
     }
     if (ret >= 0 && used_before) {
+        fvd_co_wait_holes(s);
         ret = zero_chunks(s, r->start, end - r->start);
     }
     if (ret < 0) {

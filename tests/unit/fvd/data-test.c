@@ -93,6 +93,19 @@ static void pick_range(Scene *s, int64_t *offset, int64_t *bytes)
     }
 }
 
+/* Zeros, or what was there. */
+static void coroutine_fn discard(Scene *s, int64_t offset, int64_t bytes)
+{
+    g_autofree uint8_t *buf = g_malloc(bytes);
+
+    g_assert_cmpint(bdrv_co_pdiscard(s->user, offset, bytes), ==, 0);
+    g_assert_cmpint(bdrv_co_pread(s->user, offset, bytes, buf, 0), ==, 0);
+    for (int64_t i = 0; i < bytes; i++) {
+        g_assert_true(buf[i] == 0 || buf[i] == s->model[offset + i]);
+    }
+    memcpy(s->model + offset, buf, bytes);
+}
+
 static void coroutine_fn one_step(Scene *s)
 {
     int64_t offset, bytes;
@@ -119,6 +132,9 @@ static void coroutine_fn one_step(Scene *s)
         g_assert_cmpint(bdrv_co_flush(s->bs), ==, 0);
         break;
     case 9:
+        discard(s, offset, bytes);
+        break;
+    case 10:
         if (g_rand_int_range(s->rand, 0, 8) == 0) {
             close_image(s);
             open_image(s);
@@ -262,8 +278,44 @@ static void coroutine_fn test_many_at_once(void)
     }
 }
 
+/* Z3: not before the record is durable, and what comes there afterwards is not hurt. */
+static void coroutine_fn test_space_comes_back(void)
+{
+    Scene s = {.spec = {.size = 8 * MiB,
+                        .chunk_size = 256 * KiB,
+                        .journal_size = 64 * KiB,
+                        .incompatible = FVD_INCOMPATIBLE_REMAP}};
+    int64_t full, before;
+
+    scene_begin(&s, 1);
+    before = test_ram_allocated(s.file);
+    block_test_co_fill(s.user, 0, 8 * MiB, 1);
+    g_assert_cmpint(bdrv_co_flush(s.bs), ==, 0);
+    full = test_ram_allocated(s.file);
+    g_assert_cmpint(full, >=, before + 8 * MiB);
+    g_assert_cmpint(bdrv_co_pdiscard(s.user, 1 * MiB + 4096, 5 * MiB), ==, 0);
+    block_test_co_expect(s.user, 1 * MiB + 4096, 5 * MiB, 0);
+    block_test_co_expect(s.user, 0, 1 * MiB + 4096, 1);
+    g_assert_cmpint(test_ram_allocated(s.file), >=, full - 2 * 256 * KiB);
+    g_assert_cmpint(bdrv_co_flush(s.bs), ==, 0);
+    block_test_co_fill(s.user, 2 * MiB, 4096, 2); /* takes a chunk that was given back */
+    block_test_co_settle();
+    g_assert_cmpint(test_ram_allocated(s.file), <=, full - 4 * MiB + 256 * KiB);
+    block_test_co_expect(s.user, 2 * MiB, 4096, 2);
+    block_test_co_expect(s.user, 2 * MiB + 4096, 1 * MiB, 0);
+    memset(s.model, 1, 8 * MiB);
+    memset(s.model + 1 * MiB + 4096, 0, 5 * MiB);
+    memset(s.model + 2 * MiB, 2, 4096);
+    close_image(&s);
+    open_image(&s);
+    expect_model(&s, 0, 8 * MiB);
+    scene_end(&s);
+}
+
 static void add(void)
 {
+    block_test_add("/fvd/data/space that is discarded comes back after a flush",
+                   test_space_comes_back);
     block_test_add(
         "/fvd/data/what was written is read, over a base or not, here and after a new open",
         test_against_model);

@@ -190,7 +190,7 @@ static FvdImageSpec cut_spec(GRand *rand)
 static void coroutine_fn story_open(Story *s, bool read_only)
 {
     s->bs = block_test_co_open("{\"driver\": \"fvd\", \"node-name\": \"image\", \"file\": \"cut\", "
-                               "\"backing\": %s, \"read-only\": %s}",
+                               "\"backing\": %s, \"discard\": \"unmap\", \"read-only\": %s}",
                                s->has_base ? "\"base\"" : "null", read_only ? "true" : "false");
     s->user = block_test_user(s->bs, read_only ? BLK_PERM_CONSISTENT_READ
                                                : BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
@@ -248,6 +248,13 @@ static bool coroutine_fn story_step(Story *s)
         }
         flushed(s);
         return true;
+    }
+    if (g_rand_int_range(s->rand, 0, 4) == 0) {
+        for (int64_t i = first; i < first + n; i++) {
+            s->allowed[i][0] = true;
+            s->last[i] = 0;
+        }
+        return bdrv_co_pwrite_zeroes(s->user, first * SECTOR, n * SECTOR, BDRV_REQ_MAY_UNMAP) == 0;
     }
     s->step = s->step % 250 + 1;
     buf = g_malloc(n * SECTOR);
