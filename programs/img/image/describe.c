@@ -27,8 +27,9 @@ static ImgDescription *coroutine_fn describe(BlockDriverState *bs, const char *n
     d->is_protocol = bs->drv->is_protocol;
     d->info = image_co_info(bs, true);
     d->children = g_ptr_array_new_with_free_func((GDestroyNotify)img_description_free);
+    /* In the order in which they were opened: the file first. */
     QLIST_FOREACH (c, &bs->children, next) {
-        g_ptr_array_add(d->children, describe(c->bs, c->name, d->path));
+        g_ptr_array_insert(d->children, 0, describe(c->bs, c->name, d->path));
     }
     return d;
 }
