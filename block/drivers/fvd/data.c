@@ -126,6 +126,9 @@ int coroutine_fn fvd_co_preadv(BlockDriverState *bs, int64_t offset, int64_t byt
     FvdRange r;
     int ret;
 
+    if (!s->map) {
+        return -EIO; /* opened to be checked */
+    }
     if (bs->read_only) { /* entered from any thread; nothing changes */
         return read_runs(s, offset, bytes, qiov, qiov_offset, flags);
     }
@@ -312,7 +315,7 @@ int coroutine_fn fvd_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t by
     FvdState *s = bs->opaque;
     FvdWrite w = {.offset = offset, .bytes = bytes, .qiov = qiov, .qiov_offset = qiov_offset};
     FvdRange r;
-    int ret = hold(s, &w, &r);
+    int ret = s->map ? hold(s, &w, &r) : -EIO;
 
     if (ret < 0) {
         return ret;
@@ -357,6 +360,9 @@ int coroutine_fn fvd_co_block_status(BlockDriverState *bs, bool want_zero, int64
 {
     FvdState *s = bs->opaque;
 
+    if (!s->map) {
+        return -EIO;
+    }
     switch (fvd_map_read(s->map, offset, bytes, pnum, map)) {
     case FVD_MAP_BASE:
         return 0;

@@ -51,8 +51,8 @@ typedef struct FvdState {
 
     /* Home AioContext. */
     FvdHeader
-        header; /* as it is in the file, or will be by the write of a sector that is under way */
-    FvdMap *map;
+        header;  /* as it is in the file, or will be by the write of a sector that is under way */
+    FvdMap *map; /* NULL: opened to be checked (BDRV_O_CHECK) */
     /*
      * NULL: nothing was changed since the image was opened, or settled; then the file says that it was shut down
      * cleanly, but for a recovery that is due: table and bitmap in memory have what the journal in the file says.

@@ -112,7 +112,7 @@ static int coroutine_fn read_header(BlockDriverState *bs, FvdHeader *ret_header,
     } else {
         ret = fvd_header_decode(buf, MIN(length, FVD_HEADER_REGION), ret_header, errp);
     }
-    if (ret >= 0) {
+    if (ret >= 0 && !(bs->open_flags & BDRV_O_CHECK)) {
         ret = fvd_header_check_file(ret_header, length, errp);
     }
     qemu_vfree(buf);
@@ -185,7 +185,8 @@ static int coroutine_fn open_base(BlockDriverState *bs, const BlockdevOptionsFvd
     if (h->base_img[0] && !h->base_img_fully_prefetched) {
         bs->backing_file = g_strdup(h->base_img);
         bs->backing_format = h->base_img_fmt[0] ? g_strdup(h->base_img_fmt) : NULL;
-    } else if (o->backing && o->backing->type != QTYPE_QNULL && !fvd_header_has_bitmap(h)) {
+    } else if (o->backing && o->backing->type != QTYPE_QNULL &&
+               (!fvd_header_has_bitmap(h) || h->base_img_size == 0)) {
         error_setg(errp, "The FVD image was made without a backing file and can have none");
         return -EINVAL;
     }
@@ -239,6 +240,9 @@ static int coroutine_fn open_image(BlockDriverState *bs, const BlockdevOptionsFv
     if (bs->auto_read_only && s->data->bs->read_only) {
         become_read_only(bs);
     }
+    if (bs->open_flags & BDRV_O_CHECK) {
+        return 0; /* table and bitmap may be damaged: there is no map, and nobody reads the disk */
+    }
     here = go_home(bs);
     ret = fvd_co_load(s, errp);
     go_back(bs, here);
@@ -281,7 +285,7 @@ static int coroutine_fn fvd_co_open(BlockDriverState *bs, const BlockdevOptions 
     qemu_co_mutex_init(&s->grow_lock);
     qemu_co_queue_init(&s->punched);
     ret = open_image(bs, o, errp);
-    if (ret == 0) {
+    if (ret == 0 && !(bs->open_flags & BDRV_O_CHECK)) {
         ret = open_base(bs, o, errp);
     }
     if (ret == 0 && !bs->read_only && s->recovery_due) {
@@ -489,6 +493,8 @@ static const BlockDriverImage fvd_image = {
     .create_options = fvd_create_options,
     .has_data_file = true,
     .co_get_info = fvd_co_get_info,
+    .co_check = fvd_co_check,
+    .co_print_journal = fvd_co_print_journal,
 };
 
 static BlockDriver bdrv_fvd = {

@@ -281,10 +281,14 @@ static int coroutine_fn make_zeros(FvdState *s, int64_t offset, int64_t bytes,
 int coroutine_fn fvd_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                       BdrvRequestFlags flags)
 {
-    return make_zeros(bs->opaque, offset, bytes, flags, false);
+    FvdState *s = bs->opaque;
+
+    return s->map ? make_zeros(s, offset, bytes, flags, false) : -EIO;
 }
 
 int coroutine_fn fvd_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
-    return make_zeros(bs->opaque, offset, bytes, BDRV_REQ_MAY_UNMAP, true);
+    FvdState *s = bs->opaque;
+
+    return s->map ? make_zeros(s, offset, bytes, BDRV_REQ_MAY_UNMAP, true) : -EIO;
 }

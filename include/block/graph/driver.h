@@ -216,6 +216,10 @@ typedef struct BlockDriverImage {
      */
     int coroutine_fn (*co_check)(BlockDriverState *bs, BdrvCheckResult *result, unsigned fix,
                                  Error **errp);
+    /* The records of a format's journal, for people, a line at a time without newlines.  BDRV_O_CHECK as above. */
+    int coroutine_fn (*co_print_journal)(BlockDriverState *bs,
+                                         void (*print)(void *opaque, const char *line),
+                                         void *opaque, Error **errp);
     /* Change what creation has set.  @options: an object of strings, names as in create_options and @amend_options */
     int coroutine_fn (*co_amend)(BlockDriverState *bs, json_t *options, BdrvProgress *progress,
                                  Error **errp);

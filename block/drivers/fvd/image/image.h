@@ -11,6 +11,13 @@ int coroutine_fn fvd_co_create(const BlockdevCreateOptions *opts, BdrvProgress *
                                Error **errp);
 extern const BdrvCreateOption fvd_create_options[];
 
+/* check.c: BlockDriverImage.co_check and co_print_journal */
+int coroutine_fn fvd_co_check(BlockDriverState *bs, BdrvCheckResult *result, unsigned fix,
+                              Error **errp);
+int coroutine_fn fvd_co_print_journal(BlockDriverState *bs,
+                                      void (*print)(void *opaque, const char *line), void *opaque,
+                                      Error **errp);
+
 /*
  * fvd_co_zero_blocks() - which blocks of a base image are zeros
  * @base:  read through an edge of its own; main thread

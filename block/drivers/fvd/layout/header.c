@@ -13,6 +13,7 @@
  *     jrecord.c      sectors of the journal, and the records in them
  *     replay.c       what the journal makes of table and bitmap after a crash
  *     plan.c         where the regions of a new image are
+ *     check.c        all that is wrong with table, bitmap and journal
  *     map.c          table and bitmap in memory: lookup, taking chunks, pages of a checkpoint
  *     journal-buf.c  the journal's writer: buffers, commits, halves and their checkpoints
  *     meson.build

@@ -36,7 +36,9 @@ void fvd_jgeometry_init(FvdJGeometry *g, const FvdHeader *header)
         .chunks = fvd_header_data_chunks(header),
         .blocks = fvd_header_blocks(header),
         .stable_epoch = header->stable_journal_epoch,
-        .trailers = header->compatible & FVD_COMPATIBLE_TRAILERS,
+        /* A program that knows version 1 only has changed the state since, and it writes none. */
+        .trailers = (header->compatible & FVD_COMPATIBLE_TRAILERS) &&
+                    !(header->version == 1 && header->state_crc_wrong),
         .block_sums = header->incompatible & FVD_INCOMPATIBLE_BLOCK_SUMS,
         .remap = header->incompatible & FVD_INCOMPATIBLE_REMAP,
     };

@@ -74,6 +74,11 @@ static void note_epoch(FvdReplay *r, uint64_t epoch)
     r->info.next_epoch = MAX(r->info.next_epoch, epoch + 1);
 }
 
+static FvdReplayDamage one_sector(uint32_t number)
+{
+    return (FvdReplayDamage){.n_sectors = 1, .sectors = {number}};
+}
+
 static bool take_sector(FvdReplay *r, uint32_t number, Error **errp)
 {
     FvdJSectorHead head = fvd_jsector_head(r->journal + (size_t)number * FVD_JSECTOR_SIZE, &r->g);
@@ -113,7 +118,7 @@ static const Valid *valid_at(const FvdReplay *r, uint32_t i)
     return &g_array_index(r->order, Valid, i);
 }
 
-static bool sort_sectors(FvdReplay *r, Error **errp)
+static bool sort_sectors(FvdReplay *r, FvdReplayDamage *ret_damage, Error **errp)
 {
     if (r->order->len) {
         qsort(r->order->data, r->order->len, sizeof(Valid), compare_valid);
@@ -125,6 +130,7 @@ static bool sort_sectors(FvdReplay *r, Error **errp)
             error_setg(
                 errp, "Journal sectors %" PRIu32 " and %" PRIu32 " have the same sequence %" PRIu64,
                 a->number, b->number, a->sequence);
+            *ret_damage = (FvdReplayDamage){2, {a->number, b->number}};
             return false;
         }
     }
@@ -134,8 +140,18 @@ static bool sort_sectors(FvdReplay *r, Error **errp)
 FvdReplay *fvd_replay_new(const uint8_t *journal, uint32_t n_sectors, const FvdJGeometry *g,
                           Error **errp)
 {
+    FvdReplayDamage damage;
+
+    return fvd_replay_new_or_damage(journal, n_sectors, g, &damage, errp);
+}
+
+FvdReplay *fvd_replay_new_or_damage(const uint8_t *journal, uint32_t n_sectors,
+                                    const FvdJGeometry *g, FvdReplayDamage *ret_damage,
+                                    Error **errp)
+{
     g_autoptr(FvdReplay) r = g_new0(FvdReplay, 1);
 
+    *ret_damage = (FvdReplayDamage){0};
     r->journal = journal;
     r->g = *g;
     r->order = g_array_new(false, false, sizeof(Valid));
@@ -147,10 +163,11 @@ FvdReplay *fvd_replay_new(const uint8_t *journal, uint32_t n_sectors, const FvdJ
     note_epoch(r, g->stable_epoch);
     for (uint32_t i = 0; i < n_sectors; i++) {
         if (!take_sector(r, i, errp)) {
+            *ret_damage = one_sector(i);
             return NULL;
         }
     }
-    return sort_sectors(r, errp) ? g_steal_pointer(&r) : NULL;
+    return sort_sectors(r, ret_damage, errp) ? g_steal_pointer(&r) : NULL;
 }
 
 void fvd_replay_free(FvdReplay *r)
@@ -242,6 +259,15 @@ static int apply_record(FvdReplay *r, const FvdJRecord *record, uint32_t number,
 
 int fvd_replay_apply(FvdReplay *r, uint32_t *table, uint8_t *bitmap, Error **errp)
 {
+    FvdReplayDamage damage;
+
+    return fvd_replay_apply_or_damage(r, table, bitmap, &damage, errp);
+}
+
+int fvd_replay_apply_or_damage(FvdReplay *r, uint32_t *table, uint8_t *bitmap,
+                               FvdReplayDamage *ret_damage, Error **errp)
+{
+    *ret_damage = (FvdReplayDamage){0};
     assert(table || !r->g.table_entries);
     assert(bitmap || !r->g.blocks);
     r->bitmap = bitmap;
@@ -259,6 +285,7 @@ int fvd_replay_apply(FvdReplay *r, uint32_t *table, uint8_t *bitmap, Error **err
             }
         }
         if (ret < 0) {
+            *ret_damage = one_sector(valid->number);
             return ret;
         }
     }

@@ -46,6 +46,19 @@ typedef struct FvdReplaySum {
 FvdReplay *fvd_replay_new(const uint8_t *journal, uint32_t n_sectors, const FvdJGeometry *g,
                           Error **errp);
 
+/* Sectors without which a replay comes further: the one that is damaged, or two that contradict each other. */
+typedef struct FvdReplayDamage {
+    unsigned n_sectors; /* 0: it is not the sectors' fault */
+    uint32_t sectors[2];
+} FvdReplayDamage;
+
+/* The same for a check: with an error *ret_damage says where. */
+FvdReplay *fvd_replay_new_or_damage(const uint8_t *journal, uint32_t n_sectors,
+                                    const FvdJGeometry *g, FvdReplayDamage *ret_damage,
+                                    Error **errp);
+int fvd_replay_apply_or_damage(FvdReplay *r, uint32_t *table, uint8_t *bitmap,
+                               FvdReplayDamage *ret_damage, Error **errp);
+
 /* fvd_replay_free() - NULL is fine */
 void fvd_replay_free(FvdReplay *r);
 
