@@ -146,12 +146,19 @@ static void record_durable(void *opaque, FvdJTicket upto)
 
     fvd_map_durable(s->map, upto);
     fvd_holes_durable(s, upto);
+    fvd_sums_durable(s, upto);
+}
+
+static void gather(void *opaque)
+{
+    fvd_sums_gather(opaque, false);
 }
 
 static const FvdJournalOps journal_ops = {
     .co_flush_data = flush_data,
     .co_checkpoint = checkpoint,
     .record_durable = record_durable,
+    .gather = gather,
 };
 
 /* ------------------------------------------------------------------------------------ begin and settle */
@@ -269,7 +276,9 @@ int coroutine_fn fvd_co_settle(FvdState *s)
     if (!j) {
         return s->failed ? -EIO : 0;
     }
+    fvd_sums_gather(s, true);
     ret = fvd_journal_co_close(j);
+    fvd_sums_reset(s);
     fvd_drop_holes(s); /* the journal has failed, or there are none */
     fvd_co_wait_holes(s);
     for (unsigned half = 0; half < FVD_MAP_HALVES && ret >= 0 && !s->failed; half++) {

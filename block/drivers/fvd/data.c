@@ -145,6 +145,7 @@ typedef struct FvdWrite {
     QEMUIOVector *qiov;
     size_t qiov_offset;
     FvdMapNeed need; /* while its range is held: as of then */
+    uint32_t *sums;  /* of the blocks of need that are wholly in it; NULL: not known */
 } FvdWrite;
 
 /* From the base to the same place of the image, piece by piece. */
@@ -163,6 +164,57 @@ static int coroutine_fn copy_large(FvdState *s, int64_t offset, int64_t end)
         if (ret >= 0) {
             ret = transfer(s, true, offset, piece, &qiov, 0, 0);
         }
+    }
+    qemu_vfree(buf);
+    return ret;
+}
+
+static int64_t block_end(const FvdState *s, uint32_t block)
+{
+    return MIN(((int64_t)block + 1) * s->header.block_size, s->header.virtual_disk_size);
+}
+
+/*
+ * Whether all of the block is written, which sums are for.  One that is in the base only in part has none: writes
+ * behind the end of the base are not known to touch it.
+ */
+static bool is_whole(const FvdState *s, const FvdWrite *w, uint32_t block)
+{
+    return block * s->header.block_size >= w->need.start && block_end(s, block) <= w->need.end &&
+           block_end(s, block) <= s->header.base_img_size;
+}
+
+/* S3: all in one piece of memory of its own, with sums of its blocks. */
+static int coroutine_fn write_summed(FvdState *s, FvdWrite *w)
+{
+    int64_t head = w->offset - w->need.start, end = w->offset + w->bytes;
+    int64_t total = w->need.end - w->need.start;
+    uint8_t *buf = qemu_try_blockalign(s->data->bs, total);
+    QEMUIOVector all;
+    int ret = 0;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    qemu_iovec_init_buf(&all, buf, total);
+    qemu_iovec_to_buf(w->qiov, w->qiov_offset, buf + head, w->bytes);
+    if (head) {
+        ret = read_base(s, w->need.start, head, &all, 0, 0);
+    }
+    if (ret >= 0 && w->need.end > end) {
+        ret = read_base(s, end, w->need.end - end, &all, end - w->need.start, 0);
+    }
+    if (ret >= 0) {
+        w->sums = g_new0(uint32_t, w->need.n_blocks);
+        for (uint32_t i = 0; i < w->need.n_blocks; i++) {
+            uint32_t block = w->need.first_block + i;
+            int64_t at = block * s->header.block_size;
+
+            if (is_whole(s, w, block)) {
+                w->sums[i] = crc32c(0, buf + (at - w->need.start), block_end(s, block) - at);
+            }
+        }
+        ret = transfer(s, true, w->need.start, total, &all, 0, 0);
     }
     qemu_vfree(buf);
     return ret;
@@ -199,12 +251,15 @@ static int coroutine_fn write_merged(FvdState *s, const FvdWrite *w)
     return ret;
 }
 
-static int coroutine_fn write_data(FvdState *s, const FvdWrite *w)
+static int coroutine_fn write_data(FvdState *s, FvdWrite *w)
 {
     int64_t end = w->offset + w->bytes;
     int64_t copied = w->need.end - w->need.start - w->bytes;
     int ret;
 
+    if (w->need.record_bitmap && fvd_sums_in_use(s) && copied + w->bytes <= COPY_AT_ONCE) {
+        return write_summed(s, w);
+    }
     if (!copied) {
         return transfer(s, true, w->offset, w->bytes, w->qiov, w->qiov_offset, 0);
     }
@@ -258,6 +313,23 @@ int coroutine_fn fvd_co_record(FvdState *s, uint32_t first_chunk, uint32_t n_chu
     return ret < 0 ? ret : fvd_add_change(s, 0, 0, first_block, n_blocks, NULL);
 }
 
+/* Blocks without a record are held back until the flush; entries are not, for the write may be in others, too. */
+static int hold_back(FvdState *s, const FvdWrite *w, const FvdMapNeed *now)
+{
+    for (uint32_t i = 0; i < w->need.n_blocks; i++) {
+        uint32_t block = w->need.first_block + i;
+
+        if (!fvd_map_is_recorded(s->map, block)) {
+            fvd_sums_add(s, block, w->sums && is_whole(s, w, block) ? &w->sums[i] : NULL);
+        }
+    }
+    if (now->record_table &&
+        fvd_add_change(s, w->need.first_chunk, w->need.n_chunks, 0, 0, NULL) < 0) {
+        return -EIO;
+    }
+    return fvd_sums_hold_back(s);
+}
+
 /* The data is there. */
 static int coroutine_fn record(FvdState *s, const FvdWrite *w)
 {
@@ -267,6 +339,9 @@ static int coroutine_fn record(FvdState *s, const FvdWrite *w)
     fvd_map_write_need(s->map, w->offset, w->bytes, &now);
     if (!now.record_bitmap) {
         return now.record_table ? fvd_add_change(s, now.first_chunk, now.n_chunks, 0, 0, NULL) : 0;
+    }
+    if (fvd_sums_in_use(s)) {
+        return hold_back(s, w, &now);
     }
     return fvd_co_record(s, w->need.first_chunk, w->need.n_chunks, w->need.first_block,
                          w->need.n_blocks, NULL); /* D3 */
@@ -303,7 +378,17 @@ static int coroutine_fn hold(FvdState *s, FvdWrite *w, FvdRange *r)
         fvd_map_write_need(s->map, w->offset, w->bytes, &w->need);
         if (!w->need.n_empty && w->need.record_bitmap <= copy &&
             (s->journal || !w->need.record_table)) {
-            return 0;
+            bool held;
+
+            if (!fvd_sums_touch(s, w->need.first_block, w->need.n_blocks, &held)) {
+                return 0;
+            }
+            fvd_range_end(s, r);
+            ret = fvd_co_sums_settle(s);
+            if (ret < 0) {
+                return ret;
+            }
+            continue;
         }
         fvd_range_end(s, r);
     }
@@ -324,6 +409,7 @@ int coroutine_fn fvd_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t by
     if (ret >= 0) {
         ret = record(s, &w);
     }
+    g_free(w.sums);
     fvd_range_end(s, &r);
     trace_fvd_write(bs->node_name, offset, bytes, w.need.start, w.need.end, ret);
     return ret;
@@ -340,7 +426,13 @@ int coroutine_fn fvd_co_flush(BlockDriverState *bs)
         ret = fvd_co_flush_node(s, s->data->bs);
     }
     if (ret >= 0 && s->journal) {
-        ret = fvd_journal_co_commit(s->journal, fvd_journal_last(s->journal));
+        ret = fvd_sums_gather(s, true);
+        if (ret >= 0) {
+            ret = fvd_journal_co_commit(s->journal, fvd_journal_last(s->journal));
+        }
+        if (ret >= 0) {
+            ret = fvd_sums_confirm(s);
+        }
     } else if (ret >= 0) {
         ret = fvd_co_flush_node(s, bs->file->bs);
     }

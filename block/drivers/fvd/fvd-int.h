@@ -75,6 +75,9 @@ typedef struct FvdState {
     QSIMPLEQ_HEAD(, FvdHole) holes; /* in the order of their tickets */
     unsigned punching; /* of them, under way: chunks that were given back are not taken meanwhile */
     CoQueue punched;
+
+    /* sums.c: by their numbers, blocks whose records are held back, and those that are recorded by their sums. */
+    GHashTable *held, *summed;
 } FvdState;
 
 /*
@@ -117,6 +120,37 @@ void fvd_holes_durable(FvdState *s, FvdJTicket upto);
 void coroutine_fn fvd_co_wait_holes(FvdState *s);
 /* fvd_drop_holes() - nothing is given back of what is not under way yet */
 void fvd_drop_holes(FvdState *s);
+
+/* sums.c: blocks that are recorded by their checksums; home AioContext. */
+
+void fvd_sums_init(FvdState *s);
+void fvd_sums_free(FvdState *s);
+/* fvd_sums_reset() - nothing is held back or waited for any more: the journal has gone */
+void fvd_sums_reset(FvdState *s);
+/* fvd_sums_in_use() - whether blocks that come into the image are to be given to fvd_sums_add() */
+bool fvd_sums_in_use(const FvdState *s);
+/*
+ * fvd_sums_add() - a block without a record has been written
+ * @crc: of all of it; NULL: not known.  Not looked at if the block is held back already
+ */
+void fvd_sums_add(FvdState *s, uint32_t block, const uint32_t *crc);
+/* fvd_sums_hold_back() - after the last fvd_sums_add(); 0 or -EIO */
+int fvd_sums_hold_back(FvdState *s);
+/*
+ * fvd_sums_touch() - these blocks are going to be written to
+ * @ret_held: whether there are some among them whose record is held back
+ *
+ * Return: true: not yet, fvd_co_sums_settle() comes first.
+ */
+bool fvd_sums_touch(FvdState *s, uint32_t first, uint32_t n, bool *ret_held);
+/* fvd_sums_gather() - what is held back into the journal; 0 or -EIO */
+int fvd_sums_gather(FvdState *s, bool with_sums);
+/* fvd_sums_durable() - records up to this ticket are durable */
+void fvd_sums_durable(FvdState *s, FvdJTicket upto);
+/* fvd_sums_confirm() - plain records for blocks whose sums are durable, into the journal; 0 or -EIO */
+int fvd_sums_confirm(FvdState *s);
+/* fvd_co_sums_settle() - the plain records of all blocks that were recorded by their sums become durable */
+int coroutine_fn fvd_co_sums_settle(FvdState *s);
 
 /* checkpoint.c: from the file to memory, and back. */
 

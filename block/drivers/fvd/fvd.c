@@ -263,6 +263,7 @@ static void free_state(FvdState *s)
     qemu_co_mutex_destroy(&s->begin_lock);
     qemu_co_mutex_destroy(&s->grow_lock);
     qemu_co_queue_destroy(&s->punched);
+    fvd_sums_free(s);
 }
 
 static int coroutine_fn fvd_co_open(BlockDriverState *bs, const BlockdevOptions *opts, Error **errp)
@@ -284,6 +285,7 @@ static int coroutine_fn fvd_co_open(BlockDriverState *bs, const BlockdevOptions 
     qemu_co_mutex_init(&s->begin_lock);
     qemu_co_mutex_init(&s->grow_lock);
     qemu_co_queue_init(&s->punched);
+    fvd_sums_init(s);
     ret = open_image(bs, o, errp);
     if (ret == 0 && !(bs->open_flags & BDRV_O_CHECK)) {
         ret = open_base(bs, o, errp);

@@ -81,6 +81,7 @@ struct FvdJournal {
     JBuf *current;     /* NULL: none */
     FvdJSector sector; /* its last one; buf NULL: not begun */
     QEMUTimer *timer;  /* NULL: not armed */
+    bool expected;     /* the owner holds something back */
     unsigned drained;
 
     QSIMPLEQ_HEAD(, JBuf) queued_bufs; /* the first one is being written */
@@ -222,6 +223,17 @@ static int64_t buf_bytes(const JBuf *buf)
     return (int64_t)QEMU_ALIGN_UP(buf->used, PAGE_SECTORS) * FVD_JSECTOR_SIZE;
 }
 
+static void clean_buf_timer_cb(void *opaque);
+
+/* For the first record of the current buffer, or for what is held back, if there is either. */
+static void arm_timer(FvdJournal *j)
+{
+    if ((j->current || j->expected) && !j->timer && !j->drained) {
+        j->timer = aio_timer_new(bdrv_get_aio_context(j->c.node), clean_buf_timer_cb, j);
+        timer_mod_ns(j->timer, qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + j->c.clean_buf_period_ns);
+    }
+}
+
 /* The current buffer, if there is one, does not change any more, and will be written. */
 static void seal(FvdJournal *j)
 {
@@ -240,6 +252,7 @@ static void seal(FvdJournal *j)
     j->backlog_bytes += buf_bytes(buf);
     QSIMPLEQ_INSERT_TAIL(&j->queued_bufs, buf, next);
     j->current = NULL;
+    arm_timer(j);
 }
 
 /* J6 */
@@ -249,6 +262,7 @@ void fvd_journal_fail(FvdJournal *j)
         return;
     }
     j->metadata_err_prohibit_write = true;
+    j->expected = false;
     disarm_timer(j);
     j->sector.buf = NULL;
     j->sealed = fvd_journal_last(j); /* tickets that were given stay what they were */
@@ -398,17 +412,12 @@ static void clean_buf_timer_cb(void *opaque)
     FvdJournal *j = opaque;
 
     disarm_timer(j);
-    j->seal_wanted = MAX(j->seal_wanted, j->current->ticket);
-    kick(j);
-}
-
-/* For the first record of the current buffer, if there is one. */
-static void arm_timer(FvdJournal *j)
-{
-    if (j->current && !j->timer && !j->drained) {
-        j->timer = aio_timer_new(bdrv_get_aio_context(j->c.node), clean_buf_timer_cb, j);
-        timer_mod_ns(j->timer, qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + j->c.clean_buf_period_ns);
+    if (j->expected) {
+        j->expected = false;
+        j->c.ops->gather(j->c.opaque);
     }
+    j->seal_wanted = MAX(j->seal_wanted, fvd_journal_last(j));
+    kick(j);
 }
 
 /* ------------------------------------------------------------------------------------- for the owner */
@@ -428,7 +437,7 @@ static bool put_change(FvdJournal *j, FvdJChange *change)
                               j->current->data + (size_t)j->current->used++ * FVD_JSECTOR_SIZE);
         }
         done = fvd_jsector_put(&j->sector, change, &j->c.geometry);
-        if (change->n_sectors < sectors_before) {
+        if (change->n_sectors < sectors_before && !change->data_is_durable) {
             j->current->has_plain_bits = true;
         }
         if (done) {
@@ -473,6 +482,12 @@ FvdJTicket fvd_journal_add(FvdJournal *j, const FvdJChange *change)
     return ticket;
 }
 
+void fvd_journal_expect(FvdJournal *j, bool on)
+{
+    j->expected = on && !j->metadata_err_prohibit_write && !j->closed;
+    arm_timer(j);
+}
+
 int coroutine_fn fvd_journal_co_wait_room(FvdJournal *j)
 {
     while (j->backlog_bytes > FVD_JOURNAL_BACKLOG_MAX && !j->metadata_err_prohibit_write) {
@@ -498,6 +513,8 @@ int coroutine_fn fvd_journal_co_close(FvdJournal *j)
 
     assert(!j->closed);
     j->closed = true;
+    j->expected = false;
+    disarm_timer(j);
     ret = fvd_journal_co_commit(j, fvd_journal_last(j));
     while (j->writing || j->checkpointing) {
         qemu_co_queue_wait(&j->changed, NULL);

@@ -50,6 +50,11 @@ typedef struct FvdJournalOps {
                                       uint64_t stable_epoch);
     /* The records of all tickets up to @upto survive a crash.  Ascending.  Must not yield, nor call the journal. */
     void (*record_durable)(void *opaque, FvdJTicket upto);
+    /*
+     * As long as clean_buf_period has gone by since fvd_journal_expect(): what the owner has held back is to be added.
+     * Must not yield.  NULL: nothing is ever held back.
+     */
+    void (*gather)(void *opaque);
 } FvdJournalOps;
 
 typedef struct FvdJournalConfig {
@@ -91,6 +96,9 @@ uint32_t fvd_journal_change_max(const FvdJournal *j);
  * nothing can be recorded any more; -EINVAL, the change is larger than fvd_journal_change_max().
  */
 FvdJTicket fvd_journal_add(FvdJournal *j, const FvdJChange *change);
+
+/* fvd_journal_expect() - the owner holds back changes, or none any more: they are asked for as if they were records */
+void fvd_journal_expect(FvdJournal *j, bool on);
 
 /* fvd_journal_last() - the ticket that all changes added so far are covered by; 0 if there are none */
 FvdJTicket fvd_journal_last(const FvdJournal *j);

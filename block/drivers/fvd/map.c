@@ -583,6 +583,12 @@ bool fvd_map_free(FvdMap *m, uint32_t first, uint32_t n)
     return record;
 }
 
+bool fvd_map_is_recorded(const FvdMap *m, uint32_t block)
+{
+    check_blocks(m, block, 1);
+    return bit_get(m->stale, block) || bit_get(m->recorded, block);
+}
+
 void fvd_map_set_fresh(FvdMap *m, uint32_t first, uint32_t n)
 {
     check_blocks(m, first, n);

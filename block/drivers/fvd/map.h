@@ -151,6 +151,9 @@ void fvd_map_untake(FvdMap *map, uint32_t first_chunk, uint32_t n_chunks);
  */
 bool fvd_map_free(FvdMap *map, uint32_t first_chunk, uint32_t n_chunks);
 
+/* fvd_map_is_recorded() - whether a record has this block, durable or not */
+bool fvd_map_is_recorded(const FvdMap *map, uint32_t block);
+
 /* fvd_map_set_fresh() - these blocks are in the image, for who reads; their data is there */
 void fvd_map_set_fresh(FvdMap *map, uint32_t first_block, uint32_t n_blocks);
 

@@ -196,7 +196,17 @@ static int coroutine_fn zero_whole(FvdState *s, Zero *z)
     fvd_co_range_begin(s, &r, FVD_RANGE_FREE,
                        MIN(QEMU_ALIGN_DOWN(z->offset, chunk), QEMU_ALIGN_DOWN(z->offset, block)),
                        MAX(QEMU_ALIGN_UP(end, chunk), QEMU_ALIGN_UP(end, block))); /* Z1 */
-    if (is_whole(s, z)) {
+    if (is_whole(s, z) && z->need.n_blocks) {
+        bool held;
+
+        if (fvd_sums_touch(s, z->need.first_block, z->need.n_blocks, &held)) {
+            fvd_range_end(s, &r);
+            return MIN(fvd_co_sums_settle(s), 0);
+        }
+        ret =
+            held ? fvd_sums_gather(s, true) : 0; /* what is left without a record is in the base */
+    }
+    if (ret >= 0 && is_whole(s, z)) {
         find_freed(s, z);
         ret = zero_in_place(s, z->offset, z->n_freed ? z->first_freed * chunk : end, z->flags);
         if (ret >= 0 && z->n_freed) {

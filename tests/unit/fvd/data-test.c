@@ -156,7 +156,7 @@ static FvdImageSpec random_spec(GRand *rand)
         .block_size = blocks[g_rand_int_range(rand, 0, ARRAY_SIZE(blocks))],
         .journal_size = g_rand_boolean(rand) ? 32 * KiB : 512 * KiB,
         .no_table = g_rand_int_range(rand, 0, 6) == 0,
-        .incompatible = g_rand_boolean(rand) ? FVD_INCOMPATIBLE_REMAP : 0,
+        .incompatible = g_rand_int_range(rand, 0, 4), /* BLOCK_SUMS, REMAP */
         .grow_unit = g_rand_boolean(rand) ? 64 * KiB : 1,
     };
 
@@ -312,8 +312,75 @@ static void coroutine_fn test_space_comes_back(void)
     scene_end(&s);
 }
 
+/* What a write of 4 KiB costs that allocates, with a flush after it: flushes of the file, and bytes. */
+static void coroutine_fn check_costs(Scene *s, int64_t bytes_max)
+{
+    enum { ROUNDS = 100 };
+    const TestRamCounts *counts = test_ram_counts(s->file);
+
+    block_test_co_fill(s->user, 0, 4096, 1);
+    g_assert_cmpint(bdrv_co_flush(s->bs), ==, 0);
+    test_ram_reset_counts(s->file);
+    for (int i = 1; i <= ROUNDS; i++) {
+        block_test_co_fill(s->user, i * 1 * MiB + 8192, 4096, 2);
+        g_assert_cmpint(bdrv_co_flush(s->bs), ==, 0);
+    }
+    g_test_message("%" PRIu64 " flushes, %" PRIu64 " bytes in %" PRIu64 " writes", counts->flushes,
+                   counts->bytes_written, counts->writes);
+    g_assert_cmpuint(counts->flushes * 100, <=, ROUNDS * 105);
+    g_assert_cmpuint(counts->bytes_written, <=, ROUNDS * bytes_max);
+}
+
+static void coroutine_fn test_one_flush(void)
+{
+    Scene plain = {.spec = {.size = 128 * MiB}}, s = plain;
+
+    scene_begin(&s, 1);
+    check_costs(&s, 8192 + 512);
+    scene_end(&s);
+    s = plain;
+    s.spec.base_size = 128 * MiB;
+    s.spec.incompatible = FVD_INCOMPATIBLE_BLOCK_SUMS;
+    scene_begin(&s, 1);
+    check_costs(&s, 64 * KiB + 4096 + 512);
+    scene_end(&s);
+}
+
+/* F10: a block whose sum is what makes it count is not written to before something else does. */
+static void coroutine_fn test_second_write_waits(void)
+{
+    Scene s = {.spec = {.size = 8 * MiB,
+                        .base_size = 8 * MiB,
+                        .incompatible = FVD_INCOMPATIBLE_BLOCK_SUMS}};
+    const TestRamCounts *counts;
+
+    scene_begin(&s, 1);
+    counts = test_ram_counts(s.file);
+    block_test_co_fill(s.user, 0, 4096, 1);
+    g_assert_cmpint(bdrv_co_flush(s.bs), ==, 0);
+    test_ram_reset_counts(s.file);
+    block_test_co_fill(s.user, 4096, 4096, 2); /* the plain record first, in a flush of its own */
+    g_assert_cmpuint(counts->flushes, >=, 1);
+    test_ram_reset_counts(s.file);
+    block_test_co_fill(s.user, 8192, 4096, 3);
+    g_assert_cmpuint(counts->flushes, ==, 0);
+    g_assert_cmpint(bdrv_co_flush(s.bs), ==, 0);
+    g_assert_cmpuint(counts->flushes, ==, 1);
+    test_ram_reset_counts(s.file);
+    block_test_co_fill(s.user, 1 * MiB, 4096, 4);
+    block_test_co_fill(s.user, 1 * MiB + 4096, 4096,
+                       5); /* twice between flushes: data goes first */
+    g_assert_cmpint(bdrv_co_flush(s.bs), ==, 0);
+    g_assert_cmpuint(counts->flushes, ==, 2);
+    scene_end(&s);
+}
+
 static void add(void)
 {
+    block_test_add("/fvd/data/a flush of what allocates is one flush of the file", test_one_flush);
+    block_test_add("/fvd/data/a block that counts by its sum is not written to before it counts "
+                   "without",
+                   test_second_write_waits);
     block_test_add("/fvd/data/space that is discarded comes back after a flush",
                    test_space_comes_back);
     block_test_add(

@@ -177,7 +177,7 @@ static FvdImageSpec cut_spec(GRand *rand)
         .chunk_size = chunks[g_rand_int_range(rand, 0, 3)],
         .block_size = blocks[g_rand_int_range(rand, 0, 3)],
         .journal_size = 24 * KiB,
-        .incompatible = g_rand_boolean(rand) ? FVD_INCOMPATIBLE_REMAP : 0,
+        .incompatible = g_rand_int_range(rand, 0, 4), /* BLOCK_SUMS, REMAP */
         .no_table = g_rand_int_range(rand, 0, 8) == 0,
     };
 

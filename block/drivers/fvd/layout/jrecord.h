@@ -86,6 +86,7 @@ typedef struct FvdJChange {
     uint32_t first_chunk, n_chunks;
     uint64_t first_sector; /* sectors of the disk; first_sector + n_sectors within it */
     uint32_t n_sectors;
+    bool data_is_durable; /* that of these sectors, so that their record need not wait for it */
     uint64_t first_block;
     const uint32_t
         *sums; /* CRC32C of each block, in the host's order.  Borrowed while there are any */
