@@ -14,9 +14,6 @@
 #include "util/cutils.h"
 #include "util/osdep.h"
 
-/* Formats keep their magic in the first sectors; QEMU looks at as much. */
-#define PROBE_BYTES 2048
-
 typedef struct StatCall {
     const char *path;
     bool is_device;
@@ -108,7 +105,7 @@ BlockDriverState *coroutine_fn bdrv_open_protocol_file(const BdrvOpenFileArgs *a
     return open_json(o, 0, errp);
 }
 
-static BlockDriver *best_probe(const uint8_t *buf, size_t len, const char *filename)
+BlockDriver *bdrv_probe_bytes(const uint8_t *buf, size_t len, const char *filename)
 {
     BlockDriver *best = bdrv_find_format("raw");
     int best_score = 0;
@@ -126,8 +123,8 @@ static BlockDriver *best_probe(const uint8_t *buf, size_t len, const char *filen
 
 BlockDriver *coroutine_fn bdrv_probe_node(BlockDriverState *bs, const char *filename, Error **errp)
 {
-    uint8_t *buf = qemu_blockalign(bs, PROBE_BYTES);
-    int64_t len = MIN(PROBE_BYTES, bdrv_getlength(bs));
+    uint8_t *buf = qemu_blockalign(bs, BDRV_PROBE_BYTES);
+    int64_t len = MIN(BDRV_PROBE_BYTES, bdrv_getlength(bs));
     BdrvChild child = {.bs = bs, .perm = BLK_PERM_CONSISTENT_READ, .shared_perm = BLK_PERM_ALL};
     BlockDriver *drv = NULL;
     int ret = len > 0 ? bdrv_co_pread(&child, 0, len, buf, 0) : 0;
@@ -136,7 +133,7 @@ BlockDriver *coroutine_fn bdrv_probe_node(BlockDriverState *bs, const char *file
         error_setg_errno(errp, -ret, "Could not read image '%s' for determining its format",
                          filename);
     } else {
-        drv = best_probe(buf, MAX(len, 0), filename);
+        drv = bdrv_probe_bytes(buf, MAX(len, 0), filename);
     }
     qemu_vfree(buf);
     return drv;
@@ -145,6 +142,11 @@ BlockDriver *coroutine_fn bdrv_probe_node(BlockDriverState *bs, const char *file
 BlockDriver *coroutine_fn bdrv_co_probe(BdrvChild *file, const char *filename, Error **errp)
 {
     return bdrv_probe_node(file->bs, filename, errp);
+}
+
+void bdrv_note_guess(BlockDriverState *bs)
+{
+    bs->format_guessed = strcmp(bs->drv->format_name, "raw") == 0;
 }
 
 static BlockDriverState *coroutine_fn open_format(const BdrvOpenFileArgs *args, const char *format,
@@ -199,6 +201,9 @@ BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, E
     }
     if (format) {
         bs = open_format(args, format, file, errp);
+    }
+    if (bs && !args->format) {
+        bdrv_note_guess(bs);
     }
     bdrv_co_unref(file);
     return bs;

@@ -21,6 +21,8 @@ json_t *bdrv_nbd_uri_server(const char *filename, char **ret_export, Error **err
 BlockDriverState *coroutine_fn bdrv_open_protocol_file(const BdrvOpenFileArgs *args, Error **errp);
 /* The driver, and what it needs, for the file name of @args, into the options @o; aio too. */
 int coroutine_fn bdrv_fill_protocol(json_t *o, const BdrvOpenFileArgs *args, Error **errp);
+/* The format of @bs was not said. */
+void bdrv_note_guess(BlockDriverState *bs);
 /* As bdrv_co_probe(). */
 BlockDriver *coroutine_fn bdrv_probe_node(BlockDriverState *bs, const char *filename, Error **errp);
 

@@ -190,11 +190,14 @@ static int coroutine_fn complete(const Loose *l, json_t *o, bool is_protocol, Er
 static BlockDriverState *coroutine_fn open_tree(const Loose *l, json_t *o, Error **errp)
 {
     const BdrvOpenFileArgs *args = l->args;
+    BlockDriverState *bs;
+    bool guessed;
     int flags = 0;
 
     if (args->format && !json_object_get(o, "driver")) {
         json_object_set_new(o, "driver", json_string(args->format));
     }
+    guessed = !json_object_get(o, "driver");
     if (args->node_name && !json_object_get(o, "node-name")) {
         json_object_set_new(o, "node-name", json_string(args->node_name));
     }
@@ -204,7 +207,11 @@ static BlockDriverState *coroutine_fn open_tree(const Loose *l, json_t *o, Error
     set_generic(l, o);
     flags |= args->check ? BDRV_O_CHECK : 0;
     flags |= args->no_backing ? BDRV_O_NO_BACKING : 0;
-    return open_complete(l, o, flags, errp);
+    bs = open_complete(l, o, flags, errp);
+    if (bs && guessed) {
+        bdrv_note_guess(bs);
+    }
+    return bs;
 }
 
 static json_t *parse(const BdrvOpenFileArgs *args, Error **errp)

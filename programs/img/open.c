@@ -2,8 +2,7 @@
 /*
  * open.c - images by their names
  *
- * As QEMU's tools do, what was guessed to be raw and is going to be written is warned of: a guest that may
- * write the first sector of a raw image could make of it what the next guess takes for another format.
+ * As QEMU's tools do, what was guessed to be raw and is going to be written is warned of.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -66,14 +65,14 @@ bool img_image_check(const ImgImage *image)
 
 static void warn_of_a_guess(const ImgImage *image, BlockDriverState *bs)
 {
-    if (image->format || image->image_opts || !image->writable || image->quiet ||
-        strstart(image->filename, "json:", NULL) || strcmp(bs->drv->format_name, "raw") != 0) {
-        return;
+    if (bs->format_guessed && image->writable && !image->quiet) {
+        fprintf(stderr,
+                "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
+                "         Automatically detecting the format is dangerous for raw images, write "
+                "operations on block 0 will be restricted.\n"
+                "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+                bs->filename);
     }
-    fprintf(stderr,
-            "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
-            "         Specify the 'raw' format explicitly to remove this warning.\n",
-            image->filename);
 }
 
 static BlockBackend *coroutine_fn make_backend(const ImgImage *image, BlockDriverState *bs,

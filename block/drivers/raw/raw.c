@@ -24,6 +24,7 @@ typedef struct RawState {
     int64_t offset;
     int64_t size; /* of the window, if has_size */
     bool has_size;
+    CoMutex guess_lock; /* one write at a time changes what a format is guessed by */
 } RawState;
 
 static bool is_window(const RawState *s)
@@ -71,6 +72,7 @@ static int raw_window(RawState *s, const BlockdevOptionsRaw *o, BlockDriverState
 static int coroutine_fn raw_co_open(BlockDriverState *bs, const BlockdevOptions *opts, Error **errp)
 {
     const BlockdevOptionsRaw *o = &opts->u.raw;
+    RawState *s = bs->opaque;
     bool window = o->has_size || (o->has_offset && o->offset != 0);
     BdrvChildRole role = (window ? BDRV_CHILD_DATA : BDRV_CHILD_FILTERED) | BDRV_CHILD_PRIMARY;
     BdrvChild *file = bdrv_open_child(bs, o->file, "file", role, errp);
@@ -78,7 +80,15 @@ static int coroutine_fn raw_co_open(BlockDriverState *bs, const BlockdevOptions 
     if (!file) {
         return -EINVAL;
     }
-    return raw_window(bs->opaque, o, file->bs, errp);
+    qemu_co_mutex_init(&s->guess_lock);
+    return raw_window(s, o, file->bs, errp);
+}
+
+static void coroutine_fn raw_co_close(BlockDriverState *bs)
+{
+    RawState *s = bs->opaque;
+
+    qemu_co_mutex_destroy(&s->guess_lock);
 }
 
 /* Nothing of our own to protect: users of the disk decide for the file. */
@@ -143,7 +153,12 @@ static int coroutine_fn raw_co_reopen_prepare(BlockDriverState *bs, const Blockd
 
 static void raw_reopen_commit(BlockDriverState *bs, void *state)
 {
-    *(RawState *)bs->opaque = *(RawState *)state;
+    RawState *s = bs->opaque;
+    const RawState *next = state;
+
+    s->offset = next->offset;
+    s->size = next->size;
+    s->has_size = next->has_size;
     g_free(state);
 }
 
@@ -167,6 +182,42 @@ static int check_fits(const RawState *s, int64_t offset, int64_t bytes)
     return s->has_size && bytes > s->size - offset ? -ENOSPC : 0;
 }
 
+/* Would the image, with @qiov written at @offset, be guessed to be raw again?  0, -EPERM, or an error. */
+static int coroutine_fn check_stays_raw(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                        QEMUIOVector *qiov, size_t qiov_offset)
+{
+    int64_t length = MIN(bdrv_getlength(bs->file->bs), (int64_t)BDRV_PROBE_BYTES);
+    int64_t end = MIN(offset + bytes, (int64_t)BDRV_PROBE_BYTES);
+    g_autofree uint8_t *first = g_malloc0(BDRV_PROBE_BYTES);
+    int ret = length > 0 ? bdrv_co_pread(bs->file, 0, length, first, 0) : 0;
+
+    if (ret < 0) {
+        return ret;
+    }
+    qemu_iovec_to_buf(qiov, qiov_offset, first + offset, (size_t)(end - offset));
+    return bdrv_probe_bytes(first, (size_t)MAX(length, end), bs->filename) == bs->drv ? 0 : -EPERM;
+}
+
+/*
+ * Nobody has said that the image is raw, it only did not look like anything else.  If its user made it look like
+ * another format, with any file as its backing file, the next guess would give him that file.
+ */
+static int coroutine_fn write_guarded(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                      QEMUIOVector *qiov, size_t qiov_offset,
+                                      BdrvRequestFlags flags)
+{
+    RawState *s = bs->opaque;
+    int ret;
+
+    qemu_co_mutex_lock(&s->guess_lock);
+    ret = check_stays_raw(bs, offset, bytes, qiov, qiov_offset);
+    if (ret == 0) {
+        ret = bdrv_co_pwritev_part(bs->file, offset, bytes, qiov, qiov_offset, flags);
+    }
+    qemu_co_mutex_unlock(&s->guess_lock);
+    return ret;
+}
+
 static int coroutine_fn raw_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                        QEMUIOVector *qiov, size_t qiov_offset,
                                        BdrvRequestFlags flags)
@@ -174,6 +225,9 @@ static int coroutine_fn raw_co_pwritev(BlockDriverState *bs, int64_t offset, int
     RawState *s = bs->opaque;
     int ret = check_fits(s, offset, bytes);
 
+    if (ret == 0 && bs->format_guessed && s->offset == 0 && offset < BDRV_PROBE_BYTES) {
+        return write_guarded(bs, offset, bytes, qiov, qiov_offset, flags);
+    }
     return ret < 0 ? ret
                    : bdrv_co_pwritev_part(bs->file, s->offset + offset, bytes, qiov, qiov_offset,
                                           flags);
@@ -321,6 +375,7 @@ static const BdrvCreateOption raw_create_options[] = {
 
 static const BlockDriverLife raw_life = {
     .co_open = raw_co_open,
+    .co_close = raw_co_close,
     .refresh_limits = raw_refresh_limits,
     .child_perm = raw_child_perm,
     .co_reopen_prepare = raw_co_reopen_prepare,

@@ -112,6 +112,7 @@ struct BlockDriverState {
     bool read_only;
     bool force_share;
     bool auto_read_only;
+    bool format_guessed; /* to be raw: it must not come to look like another format */
     BlockdevDetectZeroesOptions detect_zeroes;
     char *node_name; /* never NULL; "#block123" when made up */
     char *filename;  /* what a user would type for it; never NULL */

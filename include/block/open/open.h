@@ -86,6 +86,10 @@ int coroutine_fn bdrv_co_blockdev_del(const char *node_name, Error **errp);
 /* At exit: drop every monitor-owned node. */
 void coroutine_fn bdrv_co_close_all(void);
 
+/* Formats keep their magic in the first sectors; QEMU looks at as much. */
+#define BDRV_PROBE_BYTES 2048
+/* The driver that is surest of an image that begins with the @len bytes at @buf; "raw" when nothing claims it. */
+BlockDriver *bdrv_probe_bytes(const uint8_t *buf, size_t len, const char *filename);
 /* Best driver for the image @file, by probing; "raw" when nothing claims it. */
 BlockDriver *coroutine_fn bdrv_co_probe(BdrvChild *file, const char *filename, Error **errp);
 
