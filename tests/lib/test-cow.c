@@ -225,6 +225,26 @@ static int coroutine_fn cow_co_get_info(BlockDriverState *bs, BlockDriverInfo *r
     return 0;
 }
 
+static int coroutine_fn cow_co_make_empty(BlockDriverState *bs, Error **errp)
+{
+    CowState *s = bs->opaque;
+
+    for (int64_t i = 0; i < s->n_clusters; i++) {
+        set_cluster(s, i, CLUSTER_UNALLOCATED);
+    }
+    return 0;
+}
+
+static int coroutine_fn cow_co_change_backing_file(BlockDriverState *bs, const char *file,
+                                                   const char *format, Error **errp)
+{
+    g_free(bs->backing_file);
+    g_free(bs->backing_format);
+    bs->backing_file = g_strdup(file);
+    bs->backing_format = g_strdup(format);
+    return 0;
+}
+
 static void coroutine_fn cow_co_close(BlockDriverState *bs)
 {
     CowState *s = bs->opaque;
@@ -263,6 +283,8 @@ static const BlockDriverData cow_data = {
 
 static const BlockDriverImage cow_image = {
     .co_get_info = cow_co_get_info,
+    .co_change_backing_file = cow_co_change_backing_file,
+    .co_make_empty = cow_co_make_empty,
 };
 
 static const BlockDriver bdrv_test_cow = {

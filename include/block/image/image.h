@@ -122,4 +122,37 @@ int64_t image_convert_length(const ImageConvertArgs *args, Error **errp);
  */
 int coroutine_fn image_co_convert(const ImageConvertArgs *args, Error **errp);
 
+typedef struct ImageCommitArgs {
+    BlockBackend *top;  /* to be read, sharing all; writable to be emptied */
+    BlockBackend *base; /* below it in its chain; writable and resizable, sharing all */
+    bool make_empty; /* then nothing is in @top any more: for a base that is its own backing file */
+    uint64_t bytes_per_second; /* 0: no limit */
+    ImageWatch watch;
+} ImageCommitArgs;
+
+/**
+ * image_co_commit() - write what layers above a base hold into the base, and flush it
+ *
+ * A base that is shorter than @top grows.  After an error, or a cancel, the base has some of it, and @top shows
+ * what it showed before.
+ */
+int coroutine_fn image_co_commit(const ImageCommitArgs *args, Error **errp);
+
+typedef struct ImageRebaseArgs {
+    BlockBackend *image;       /* writable; with its old backing file, if not @unsafe */
+    BlockBackend *new_backing; /* to be read; NULL: none, or @unsafe */
+    const char *backing_file, *backing_format; /* what the image shall say of it; NULL: none */
+    bool unsafe;                               /* only say it, and let the disk change */
+    ImageWatch watch;
+} ImageRebaseArgs;
+
+/**
+ * image_co_rebase() - give an image another backing file
+ *
+ * Not @unsafe: what the old one showed and the new one does not is copied into the image first, so that it shows
+ * the same as before.  After an error, or a cancel, it has its old backing file.
+ * The image is to be closed, and opened again, to be read with the new one.
+ */
+int coroutine_fn image_co_rebase(const ImageRebaseArgs *args, Error **errp);
+
 #endif
