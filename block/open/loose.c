@@ -201,6 +201,9 @@ static BlockDriverState *coroutine_fn open_tree(const Loose *l, json_t *o, Error
     if (args->node_name && !json_object_get(o, "node-name")) {
         json_object_set_new(o, "node-name", json_string(args->node_name));
     }
+    if (args->backing) {
+        json_object_set_new(o, "backing", json_string(args->backing->node_name));
+    }
     if (complete(l, o, false, errp) < 0) {
         return NULL;
     }

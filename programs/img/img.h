@@ -96,9 +96,10 @@ typedef struct ImgImage {
     const char *cache;    /* NULL: writeback */
     bool force_share;
     bool writable, resizable;
-    bool no_backing; /* do not open backing files */
-    bool check;      /* only to be checked: it may be damaged */
-    bool quiet;      /* no warning about a format that was guessed */
+    bool no_backing;           /* do not open backing files */
+    BlockDriverState *backing; /* instead of the one that the image names; NULL: that one */
+    bool check;                /* only to be checked: it may be damaged */
+    bool quiet;                /* no warning about a format that was guessed */
     bool has_aio;
     BlockdevAioOptions aio;
     /* What others may do meanwhile; 0: read, and write what is there already. */

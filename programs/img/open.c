@@ -110,6 +110,7 @@ BlockBackend *coroutine_fn img_co_open(const ImgImage *image, Error **errp)
         .discard_unmap = image->writable,
         .force_share = image->force_share,
         .no_backing = image->no_backing,
+        .backing = image->backing,
         .check = image->check,
         .has_aio = image->has_aio,
         .aio = image->aio,
