@@ -102,7 +102,7 @@ def _(t):
 def _(t):
     img = ImgTool(t)
     t.image('x', MIB, [(0, t.random.randbytes(MIB))])
-    for args in (['x'], ['-f', 'raw', 'x'], ['nosuch'], [], ['x', 'x'], ['-t', 'foo', 'x'], ['-r', '1x', 'x'],
+    for args in (['-f', 'raw', 'x'], ['nosuch'], [], ['x', 'x'], ['-t', 'foo', 'x'], ['-r', '1x', 'x'],
                  ['-f', 'foo', 'x'], ['-Z', 'x'], ['-f', 'raw', '-b', 'nosuch', 'x'], ['--image-opts', '-f', 'raw', 'x']):
         img.as_peer('commit', *args)
     img.ok('create', '-q', '-f', 'fvd', '-b', 'x', '-F', 'raw', 'top')

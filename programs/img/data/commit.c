@@ -86,7 +86,7 @@ static GPtrArray *learn_layers(const Commit *commit, BlockDriverState *top, Erro
             return layers;
         }
     }
-    if (layers->len == 0) {
+    if (!commit->base) {
         error_setg(errp, "Image does not have a backing file");
     } else {
         error_setg(errp, "Did not find '%s' in the backing chain of '%s'", commit->base,
