@@ -332,11 +332,16 @@ static bool can_spill(const Stage *stage)
 
 void stage_spill_kick(Stage *stage)
 {
+    int64_t segments = stage->segments_in_use;
+
     while (stage->spills < SPILLS_MAX && can_spill(stage) &&
            ((stage_ram_percent(stage) >= SPILL_PERCENT && stage->ripe >= batch_units(stage)) ||
             (stage_is_awaited(stage) && stage->spills == 0))) {
         stage->spills++;
         task_begin(stage, spill_entry, spill_new(stage));
+    }
+    if (stage->segments_in_use > segments && stage->config.ops->changed) {
+        stage->config.ops->changed(stage->config.opaque); /* also where one spill follows another */
     }
 }
 

@@ -27,7 +27,10 @@ typedef struct StageOps {
     bool (*is_safe)(void *opaque, int64_t cluster);
     /* Nothing is to be kept any more: whoever waits goes on. */
     bool (*is_over)(void *opaque);
-    /* More is staged, or somebody waits for room: the owner may take clusters.  NULL: it never takes any. */
+    /*
+     * More is staged, more of the room is in use, or somebody waits for room: the owner may take clusters.  NULL: it
+     * never takes any.
+     */
     void (*changed)(void *opaque);
     /*
      * The owner takes clusters by itself, in order, and comes to this one next; -1: it does not.  What it comes

@@ -21,6 +21,7 @@ typedef struct Scene {
     uint8_t *old;
     bool safe[CLUSTERS], over;
     unsigned changes;
+    int64_t told_scratch; /* in use when last told of a change */
 } Scene;
 
 static bool op_is_safe(void *opaque, int64_t cluster)
@@ -35,7 +36,12 @@ static bool op_is_over(void *opaque)
 
 static void op_changed(void *opaque)
 {
-    ((Scene *)opaque)->changes++;
+    Scene *s = opaque;
+    StageStats stats;
+
+    stage_stats(s->stage, &stats);
+    s->told_scratch = stats.scratch_bytes;
+    s->changes++;
 }
 
 static const StageOps taking = {
@@ -418,6 +424,27 @@ static void coroutine_fn test_the_oldest_goes_to_the_scratch_first(void)
 }
 
 /* G5: a write of many units has one time to wait, not one for each. */
+/* A spill follows another without a write: whoever watches how full the stage is hears of it all the same. */
+static void coroutine_fn test_the_owner_is_told_of_room_that_a_spill_takes(void)
+{
+    StageStats stats;
+    Scene s;
+
+    set_up(&s, &taking, 512, 4);
+    for (int64_t cluster = 0; cluster < CLUSTERS - 3; cluster += 3) {
+        test_ram_hold(s.scratch_bs, TEST_RAM_WRITE, 0, 4 * MiB);
+        for (int64_t c = cluster; c < cluster + 3; c++) {
+            capture(&s, c, 16);
+        }
+        test_ram_release(s.scratch_bs);
+        block_test_co_settle();
+        stage_stats(s.stage, &stats);
+        g_assert_cmpint(s.told_scratch, ==, stats.scratch_bytes);
+    }
+    g_assert_cmpint(stats.scratch_bytes, ==, 4 * MiB);
+    tear_down(&s);
+}
+
 static void coroutine_fn test_a_write_waits_so_long_and_no_longer(void)
 {
     int64_t begin = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
@@ -677,6 +704,8 @@ static void add_tests(void)
                    test_a_large_write_does_not_take_all_room_from_others);
     block_test_add("/copy/stage/the oldest goes to the scratch first",
                    test_the_oldest_goes_to_the_scratch_first);
+    block_test_add("/copy/stage/the owner is told of room that a spill takes",
+                   test_the_owner_is_told_of_room_that_a_spill_takes);
     block_test_add("/copy/stage/a write waits so long and no longer",
                    test_a_write_waits_so_long_and_no_longer);
     block_test_add("/copy/stage/an owner that takes nothing is told that room is gone",
