@@ -18,22 +18,12 @@
 #define ACCESS_WAIT_NS (10 * INT64_C(1000000000))
 
 /*
- * Readers of a view give way to the disk's own users: they come to fetch all of it, with deep queues, and
- * a request of a user would stand behind them.  ACCESS_READ_BYTES is what one connection's requests come to,
- * which keeps a disk busy.  For ACCESS_BUSY_NS after a write it is ACCESS_READ_BUSY_BYTES, a whole number of units;
- * and between two of these there is a rest of ACCESS_REST times what the last took, no longer than
- * ACCESS_REST_MAX_NS, that ends when no write has come for ACCESS_QUIET_NS.  So a guest that writes all the time seldom
- * meets a reader, and then a short one; for one that writes now and then readers hardly wait.  A quiesce of the disk
- * waits for what the clients of an export have under way, ACCESS_READ_REQUESTS for each of their connections.
+ * Requests of a client of an export of a view that are under way: a quiesce of the disk waits for them.  As many as keep
+ * a disk busy.
  */
-#define ACCESS_READ_BYTES      (1 * MiB)
-#define ACCESS_READ_BUSY_BYTES (64 * KiB)
-#define ACCESS_BUSY_NS         (20 * SCALE_MS)
-#define ACCESS_QUIET_NS        (1 * SCALE_MS)
-#define ACCESS_REST            8
-#define ACCESS_REST_MAX_NS     (5 * SCALE_MS)
-#define ACCESS_READ_REQUESTS   4
+#define ACCESS_READ_REQUESTS 4
 
+typedef struct AccessTurns AccessTurns;
 typedef struct AccessDisk AccessDisk;
 /* Counted (g_atomic_rc_box): bottom halves hold one too. */
 struct AccessDisk {
@@ -49,16 +39,13 @@ struct AccessDisk {
     AioContext *home;
     int64_t length;
     Stage *stage;
+    AccessTurns *turns; /* of readers of all views of the source */
 
     /* Home. */
     NotifierWithReturn before_write;
-    bool over;         /* A5, A9: nothing is captured any more, so nothing is read either */
-    unsigned captures; /* writes in the notifier */
-    bool breaking;     /* the room is being given back */
-    int64_t last_write_ns;
-    int64_t reading; /* bytes that readers of the view have under way */
-    int64_t rest_until_ns;
-    CoQueue turn;       /* readers that wait until these are fewer */
+    bool over;          /* A5, A9: nothing is captured any more, so nothing is read either */
+    unsigned captures;  /* writes in the notifier */
+    bool breaking;      /* the room is being given back */
     CoQueue left, gate; /* who waits for these to end, or for I/O on the scratch; for A7 */
 
     /* Atomic. */
@@ -77,6 +64,22 @@ void access_disk_begin(AccessDisk *disk);
 void coroutine_fn access_disk_co_end(AccessDisk *disk, bool success);
 int access_disk_broken(const AccessDisk *disk);
 void access_disk_release(AccessDisk *disk);
+
+/* turns.c.  One for all views of @source; main thread. */
+AccessTurns *access_turns_get(BlockDriverState *source);
+void access_turns_put(AccessTurns *turns);
+/* The rest in the home of the source.  A user of the disk writes. */
+void access_turns_wrote(AccessTurns *turns, int64_t now_ns);
+/* How much of @bytes to read in one turn. */
+int64_t access_turns_piece(const AccessTurns *turns, int64_t bytes);
+/*
+ * Around a read of so much.  Yields until it may begin.  Return: when it began, for the end; negative: @over, it does
+ * not.
+ */
+int64_t coroutine_fn access_turns_co_begin(AccessTurns *turns, int64_t bytes, const bool *over);
+void access_turns_end(AccessTurns *turns, int64_t bytes, int64_t began_ns);
+/* A view is over: its readers need not wait. */
+void access_turns_wake(AccessTurns *turns);
 
 /* view.c */
 /* Makes disk->view on disk->source. */

@@ -41,7 +41,7 @@
  * A bitmap is frozen at the instant, as for a backup job: a successor takes what is written from then on.
  * Its bits are copied to a bitmap of the same name on the view: so whoever exports the view, exports it.
  *
- * disk.c holds A2 and A5 to A9, view.c A3, this file A1.
+ * disk.c holds A2 and A5 to A9, view.c A3, this file A1; turns.c says when readers wait.
  */
 #include <errno.h>
 #include "block/access/access-int.h"

@@ -193,6 +193,7 @@ static void break_view(AccessDisk *disk, int error)
     disk->error = broken_words(disk, error);
     __atomic_store_n(&disk->broken, error, __ATOMIC_RELEASE);
     disk->over = true;
+    access_turns_wake(disk->turns);
     notifier_with_return_remove(&disk->before_write);
     e = g_new(BrokenEvent, 1);
     *e = (BrokenEvent){g_strdup(disk->access_id), g_strdup(disk->device), g_strdup(disk->error)};
@@ -213,7 +214,7 @@ static int coroutine_fn before_write_notify(NotifierWithReturn *notifier, void *
     if (bytes <= 0 || disk->over) {
         return 0;
     }
-    disk->last_write_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    access_turns_wrote(disk->turns, qemu_clock_get_ns(QEMU_CLOCK_REALTIME));
     if (req->type == BDRV_TRACKED_DISCARD && !stage_is_captured(disk->stage, offset, bytes)) {
         return BDRV_NOTIFY_DROP;
     }
@@ -342,11 +343,10 @@ int coroutine_fn access_disk_co_prepare(AccessDisk *disk, const BackupAccessArgs
     disk->export = g_strdup(one->export);
     qemu_co_queue_init(&disk->left);
     qemu_co_queue_init(&disk->gate);
-    qemu_co_queue_init(&disk->turn);
-    disk->last_write_ns = INT64_MIN / 2;
     disk->before_write.notify = before_write_notify;
     bdrv_ref(one->source);
     disk->source = one->source;
+    disk->turns = access_turns_get(disk->source);
     r = check_source(one->source, one->device, errp);
     if (r < 0) {
         return r;
@@ -405,6 +405,7 @@ void access_disk_begin(AccessDisk *disk)
 static void coroutine_fn stop_captures(AccessDisk *disk)
 {
     disk->over = true;
+    access_turns_wake(disk->turns);
     notifier_with_return_remove(&disk->before_write);
     stage_co_end(disk->stage);
     while (disk->captures > 0 || disk->breaking) {
@@ -440,6 +441,7 @@ void coroutine_fn access_disk_co_end(AccessDisk *disk, bool success)
     }
     bdrv_co_root_unref_child(g_steal_pointer(&disk->source_edge));
     bdrv_co_unref(disk->view);
+    access_turns_put(g_steal_pointer(&disk->turns));
     bdrv_co_unref(disk->scratch);
     bdrv_co_unref(disk->source);
     access_disk_release(disk);

@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 #include "block/access/access-int.h"
-#include "coro/sleep.h"
 #include "util/osdep.h"
 
 /* Memory of one read that does not lie on whole units, or whose buffer is in pieces. */
@@ -42,75 +41,20 @@ static void coroutine_fn leave_home(AioContext *here)
     }
 }
 
-static bool is_busy(const AccessDisk *disk, int64_t now_ns)
-{
-    return now_ns - disk->last_write_ns < ACCESS_BUSY_NS;
-}
-
-/* One alone may have any size. */
-static bool is_turn(const AccessDisk *disk, int64_t bytes)
-{
-    bool busy = is_busy(disk, qemu_clock_get_ns(QEMU_CLOCK_REALTIME));
-    int64_t most = busy ? ACCESS_READ_BUSY_BYTES : ACCESS_READ_BYTES;
-
-    return disk->reading == 0 || disk->reading + bytes <= most;
-}
-
-/* In turn, as far as it goes: who is woken and finds too little room goes behind the others. */
-static void coroutine_fn take_turn(AccessDisk *disk, int64_t bytes)
-{
-    bool waited = false;
-
-    while ((!waited && !qemu_co_queue_empty(&disk->turn)) || !is_turn(disk, bytes)) {
-        qemu_co_queue_wait(&disk->turn, NULL);
-        waited = true;
-    }
-    disk->reading += bytes;
-    if (is_turn(disk, bytes)) {
-        qemu_co_queue_next(&disk->turn); /* another like this one */
-    }
-}
-
-/* Between two turns beside the disk's users, who are to have most of the time.  Returns when it is over. */
-static int64_t coroutine_fn rest_before_turn(AccessDisk *disk)
-{
-    int64_t now_ns, end_ns;
-
-    for (;;) {
-        now_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
-        end_ns = MIN(disk->rest_until_ns, disk->last_write_ns + ACCESS_QUIET_NS);
-        if (now_ns >= end_ns || disk->over) {
-            return now_ns;
-        }
-        qemu_co_sleep_ns(end_ns - now_ns);
-    }
-}
-
-static void end_turn(AccessDisk *disk, int64_t bytes, int64_t began_ns)
-{
-    int64_t now_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
-
-    disk->rest_until_ns = now_ns + MIN(ACCESS_REST * (now_ns - began_ns), ACCESS_REST_MAX_NS);
-    disk->reading -= bytes;
-    qemu_co_queue_next(&disk->turn);
-}
-
 /* Whole units, or up to the end of the disk; beside the disk's users in short pieces, one a turn. */
 static int coroutine_fn read_units(AccessDisk *disk, int64_t offset, int64_t bytes, uint8_t *buf)
 {
     int ret = 0;
 
     while (bytes > 0 && ret >= 0) {
-        bool busy = is_busy(disk, qemu_clock_get_ns(QEMU_CLOCK_REALTIME));
-        int64_t n = busy ? MIN(bytes, ACCESS_READ_BUSY_BYTES) : bytes, began_ns;
+        int64_t n = access_turns_piece(disk->turns, bytes), began_ns;
 
-        if (disk->over) {
+        began_ns = access_turns_co_begin(disk->turns, n, &disk->over);
+        if (began_ns < 0) {
             return -EIO;
         }
-        take_turn(disk, n);
-        began_ns = rest_before_turn(disk);
         ret = stage_co_read(disk->stage, offset, n, buf);
-        end_turn(disk, n, began_ns);
+        access_turns_end(disk->turns, n, began_ns);
         offset += n;
         bytes -= n;
         buf += n;

@@ -350,17 +350,17 @@ static void coroutine_fn tell_many(void coroutine_fn (*story)(uint32_t seed), un
 
 static void coroutine_fn test_views_of_several_instants_are_each_one_instant(void)
 {
-    tell_many(accesses_story, 150);
+    tell_many(accesses_story, 30);
 }
 
 static void coroutine_fn test_accesses_and_a_backup_job_do_not_disturb_each_other(void)
 {
-    tell_many(job_story, 60);
+    tell_many(job_story, 15);
 }
 
 static void coroutine_fn test_two_disks_of_one_access_are_one_instant(void)
 {
-    tell_many(two_disks_story, 100);
+    tell_many(two_disks_story, 20);
 }
 
 static void add_tests(void)

@@ -523,7 +523,19 @@ static void coroutine_fn test_block_status_is_that_of_the_instant(void)
     bed_end(&b);
 }
 
-/* What readers have under way, and how soon the next one comes, depends on when the guest has last written. */
+/* The guest writes every half of a ms, for so long; no reader has anything under way. */
+static void coroutine_fn write_while_readers_rest(Bed *b, int64_t ns)
+{
+    for (int64_t end_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + ns;
+         qemu_clock_get_ns(QEMU_CLOCK_REALTIME) < end_ns;) {
+        block_test_co_fill(b->guest, 0, 4096, 7);
+        block_test_co_settle();
+        g_assert_cmpuint(test_ram_held(b->source), ==, 0);
+        qemu_co_sleep_ns(500 * SCALE_US);
+    }
+}
+
+/* T2, T3, T4: what readers have under way, and how soon the next comes, depends on when the guest has last written. */
 static void coroutine_fn test_readers_of_a_view_give_way_to_a_guest_that_writes(void)
 {
     BlockTestRequest *reads[32];
@@ -539,13 +551,8 @@ static void coroutine_fn test_readers_of_a_view_give_way_to_a_guest_that_writes(
     g_assert_cmpuint(test_ram_held(b.source), ==, 1);
     qemu_co_sleep_ns(200 * SCALE_US);
     g_assert_true(test_ram_release_one(b.source)); /* it has taken 0.2 ms */
-    for (int i = 0; i < 3; i++) { /* and rests for 1.6 ms while the guest writes, */
-        block_test_co_fill(b.guest, 0, 4096, 7);
-        block_test_co_settle();
-        g_assert_cmpuint(test_ram_held(b.source), ==, 0);
-        qemu_co_sleep_ns(500 * SCALE_US);
-    }
-    qemu_co_sleep_ns(200 * SCALE_US);
+    write_while_readers_rest(&b, 6 * SCALE_MS); /* and rests for 6.4 ms while the guest writes, */
+    qemu_co_sleep_ns(600 * SCALE_US);
     g_assert_cmpuint(test_ram_held(b.source), ==, 1);
     block_test_co_fill(b.guest, 0, 4096, 7);
     g_assert_true(test_ram_release_one(b.source));
@@ -553,14 +560,94 @@ static void coroutine_fn test_readers_of_a_view_give_way_to_a_guest_that_writes(
     g_assert_cmpuint(test_ram_held(b.source), ==, 0);
     qemu_co_sleep_ns(1100 * SCALE_US); /* or until it has not for 1 ms */
     g_assert_cmpuint(test_ram_held(b.source), ==, 1);
-    qemu_co_sleep_ns(30 * SCALE_MS);
     g_assert_true(test_ram_release_one(b.source));
+    qemu_co_sleep_ns(30 * SCALE_MS);
+    g_assert_true(test_ram_release_one(b.source)); /* which seems slow, */
+    qemu_co_sleep_ns(21 * SCALE_MS);
+    g_assert_cmpuint(test_ram_held(b.source), ==, 1);
+    g_assert_true(test_ram_release_one(b.source)); /* and is not */
     block_test_co_settle();
     g_assert_cmpuint(test_ram_held(b.source), ==, 1024 / 64);
     test_ram_release(b.source);
     for (unsigned i = 0; i < ARRAY_SIZE(reads); i++) {
         g_assert_cmpint(block_test_co_join(reads[i]), ==, 0);
     }
+    bed_end(&b);
+}
+
+/* T3, T4: on a slow disk a guest that waits for each write is not quiet between two, and readers get on all the same. */
+static void coroutine_fn test_readers_of_a_slow_disk_rest_for_so_long_only(void)
+{
+    BlockTestRequest *reads[2];
+    Bed b = {0};
+
+    bed_begin(&b, MiB, false, NULL);
+    block_test_co_fill(b.guest, 0, 4096, 7);
+    test_ram_hold(b.source, TEST_RAM_READ, 0, DISK_BYTES);
+    for (unsigned i = 0; i < ARRAY_SIZE(reads); i++) {
+        reads[i] = block_test_co_start(b.reader, BLOCK_TEST_READ, i * 64 * KiB, 64 * KiB, 0);
+    }
+    qemu_co_sleep_ns(10 * SCALE_MS);
+    g_assert_true(test_ram_release_one(b.source));
+    for (int i = 0; i < 2; i++) {
+        block_test_co_fill(b.guest, 0, 4096, 7);
+        qemu_co_sleep_ns(9 * SCALE_MS);
+        g_assert_cmpuint(test_ram_held(b.source), ==, 0);
+    }
+    block_test_co_fill(b.guest, 0, 4096, 7);
+    qemu_co_sleep_ns(3 * SCALE_MS);
+    g_assert_cmpuint(test_ram_held(b.source), ==, 1);
+    test_ram_release(b.source);
+    for (unsigned i = 0; i < ARRAY_SIZE(reads); i++) {
+        g_assert_cmpint(block_test_co_join(reads[i]), ==, 0);
+    }
+    bed_end(&b);
+}
+
+/* T1, T5 */
+static void coroutine_fn test_readers_of_two_accesses_of_a_disk_take_turns(void)
+{
+    BackupAccessDiskArgs disk = {.device = "disk", .export = "f"};
+    BackupAccessArgs args = {.id = "second", .disks = &disk, .n_disks = 1, .ram_bytes = MiB};
+    BlockTestRequest *reads[2][3];
+    BackupAccess *second;
+    BdrvChild *reader;
+    Ending e = {0};
+    Bed b = {0};
+
+    bed_begin(&b, MiB, false, NULL);
+    disk.source = b.source;
+    second = backup_access_co_begin(&args, &error_abort);
+    reader = block_test_user(backup_access_view(second, 0), BLK_PERM_CONSISTENT_READ);
+    block_test_co_fill(b.guest, 0, 4096, 7);
+    test_ram_hold(b.source, TEST_RAM_READ, 0, DISK_BYTES);
+    for (int i = 0; i < 3; i++) {
+        reads[0][i] = block_test_co_start(b.reader, BLOCK_TEST_READ, i * 4 * KiB, 4 * KiB, 0);
+        reads[1][i] = block_test_co_start(reader, BLOCK_TEST_READ, i * 64 * KiB, 64 * KiB, 0);
+    }
+    block_test_co_settle();
+    g_assert_cmpuint(test_ram_held(b.source), ==, 1);
+    qemu_co_sleep_ns(200 * SCALE_US);
+    for (int i = 0; i < 4; i++) { /* one at a time, in the order in which they came; of 0.2 ms */
+        g_assert_true(test_ram_release_one(b.source));
+        write_while_readers_rest(&b, 6 * SCALE_MS);
+        qemu_co_sleep_ns(600 * SCALE_US);
+        g_assert_cmpuint(test_ram_held(b.source), ==, 1);
+        g_assert_cmpint(block_test_co_join(reads[i % 2][i / 2]), ==, 0);
+    }
+    /* The second ends while it waits behind the first, which has a turn. */
+    e.access = second;
+    aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(end_entry, &e));
+    block_test_co_settle();
+    g_assert_true(block_test_done(reads[1][2]));
+    g_assert_cmpint(block_test_co_join(reads[1][2]), ==, -EIO);
+    g_assert_false(block_test_done(reads[0][2]));
+    test_ram_release(b.source);
+    g_assert_cmpint(block_test_co_join(reads[0][2]), ==, 0);
+    while (!e.done) {
+        qemu_co_sleep_ns(1000);
+    }
+    block_test_co_user_free(reader);
     bed_end(&b);
 }
 
@@ -671,6 +758,10 @@ static void add_tests(void)
     ADD("block status is that of the instant", block_status_is_that_of_the_instant);
     ADD("readers of a view give way to a guest that writes",
         readers_of_a_view_give_way_to_a_guest_that_writes);
+    ADD("readers of a slow disk rest for so long only",
+        readers_of_a_slow_disk_rest_for_so_long_only);
+    ADD("readers of two accesses of a disk take turns",
+        readers_of_two_accesses_of_a_disk_take_turns);
     ADD("a long read of a view goes in pieces beside a guest",
         a_long_read_of_a_view_goes_in_pieces_beside_a_guest);
 #undef ADD
