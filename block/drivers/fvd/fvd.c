@@ -495,7 +495,12 @@ static const BlockDriverImage fvd_image = {
     .create_options = fvd_create_options,
     .has_data_file = true,
     .co_get_info = fvd_co_get_info,
+    .co_get_specific_info = fvd_co_get_specific_info,
     .co_check = fvd_co_check,
+    .co_amend = fvd_co_amend,
+    .amend_options = fvd_amend_options,
+    .co_change_backing_file = fvd_co_change_backing_file,
+    .co_make_empty = fvd_co_make_empty,
     .co_print_journal = fvd_co_print_journal,
 };
 

@@ -194,7 +194,8 @@ typedef struct BdrvCreateOption {
 
 /*
  * Images as files: creating, recognising, describing, checking, changing.  Each may be NULL: the driver cannot.
- * Coroutines, and the node is open: home AioContext; co_create(): main thread.
+ * Coroutines, and the node is open: home AioContext; co_create(): main thread.  What changes an image (check with
+ * @fix, amend, change_backing_file, make_empty): nobody else uses the node.
  */
 typedef struct BlockDriverImage {
     /* How sure (0..100) that @buf, the first @len bytes of the file, is of this format. */

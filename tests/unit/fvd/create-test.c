@@ -238,8 +238,8 @@ static void coroutine_fn nonsense_is_refused_in_one_line(void)
     create_fails("'backing-size' needs 'backing-file'", "\"size\":512,\"backing-size\":512");
     create_fails("'optimize-empty-block' needs 'backing-file'",
                  "\"size\":512,\"optimize-empty-block\":true");
-    create_fails("'optimize-empty-block' needs a base image that can be read",
-                 "\"size\":512,\"backing-file\":\"b\",\"backing-size\":512,"
+    create_fails("Could not open backing image",
+                 "\"size\":512,\"backing-file\":\"/nonexistent/b\",\"backing-size\":512,"
                  "\"optimize-empty-block\":true");
     create_fails("'backing-file' is empty", "\"size\":512,\"backing-file\":\"\"");
     create_fails("'data-file-name' needs 'data-file'", "\"size\":512,\"data-file-name\":\"d\"");

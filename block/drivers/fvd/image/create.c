@@ -111,9 +111,9 @@ static int check_prefetch(const BlockdevCreateOptionsFvd *o, Error **errp)
 #define SET_IF_GIVEN(header, options, member, field) \
     ((options)->has_##member ? (void)((header)->field = (options)->member) : (void)0)
 
-static void set_prefetch(FvdHeader *h, const BlockdevCreateOptionsFvd *o)
+int fvd_set_prefetch(FvdHeader *h, const BlockdevCreateOptionsFvd *o, Error **errp)
 {
-    h->copy_on_read = o->has_copy_on_read && o->copy_on_read;
+    SET_IF_GIVEN(h, o, copy_on_read, copy_on_read);
     SET_IF_GIVEN(h, o, max_outstanding_copy_on_read_data, max_outstanding_copy_on_read_data);
     SET_IF_GIVEN(h, o, prefetch_start_delay, prefetch_start_delay);
     SET_IF_GIVEN(h, o, num_prefetch_slots, num_prefetch_slots);
@@ -127,6 +127,7 @@ static void set_prefetch(FvdHeader *h, const BlockdevCreateOptionsFvd *o)
                  prefetch_read_throughput_measure_time);
     SET_IF_GIVEN(h, o, prefetch_write_throughput_measure_time,
                  prefetch_write_throughput_measure_time);
+    return check_prefetch(o, errp);
 }
 
 static void set_features(FvdHeader *h, const BlockdevCreateOptionsFvd *o)
@@ -163,9 +164,8 @@ static int set_header(Creation *c, Error **errp)
     h->block_size = o->has_block_size ? clip(o->block_size) : h->block_size;
     h->journal_size = o->has_journal_size ? clip(o->journal_size) : h->journal_size;
     SET_IF_GIVEN(h, o, storage_grow_unit, storage_grow_unit);
-    set_prefetch(h, o);
     set_features(h, o);
-    ret = check_prefetch(o, errp);
+    ret = fvd_set_prefetch(h, o, errp);
     if (ret == 0) {
         ret = set_data_file(c, errp);
     }
@@ -212,11 +212,6 @@ static int check_base_options(const BlockdevCreateOptionsFvd *o, Error **errp)
         error_setg(errp, "Parameter 'backing-file' is empty");
         return -EINVAL;
     }
-    if (o->has_backing_size && o->has_optimize_empty_block && o->optimize_empty_block) {
-        error_setg(errp, "Parameter 'optimize-empty-block' needs a base image that can be read, "
-                         "and with 'backing-size' it is not opened");
-        return -EINVAL;
-    }
     return 0;
 }
 
@@ -224,25 +219,29 @@ static int check_base_options(const BlockdevCreateOptionsFvd *o, Error **errp)
 static int coroutine_fn look_at_base(Creation *c, Error **errp)
 {
     const BlockdevCreateOptionsFvd *o = c->o;
+    bool find_zeros = o->has_optimize_empty_block && o->optimize_empty_block;
     FvdHeader *h = &c->header;
     BlockDriverState *base = NULL;
     int64_t size = o->has_backing_size ? clip(o->backing_size) : 0, zeros;
     int ret;
 
-    if (o->backing_file && !o->has_backing_size) {
+    if (o->backing_file && (!o->has_backing_size || find_zeros)) {
+        int64_t length;
+
         base = open_base(c, errp);
-        size = base ? bdrv_getlength(base) : -EINVAL;
-        if (size < 0) {
+        length = base ? bdrv_getlength(base) : -EINVAL;
+        if (length < 0) {
             if (base) {
-                error_setg_errno(errp, -size, "Could not get the size of the base image");
+                error_setg_errno(errp, -length, "Could not get the size of the base image");
             }
             bdrv_co_unref(base);
-            return size;
+            return length;
         }
+        size = o->has_backing_size ? MIN(size, length) : length;
     }
     h->base_img_size = MIN(size, h->virtual_disk_size);
     ret = fvd_plan(h, errp);
-    if (ret == 0 && base && o->has_optimize_empty_block && o->optimize_empty_block) {
+    if (ret == 0 && find_zeros) {
         ret = fvd_co_zero_blocks(base, h, c->progress, &c->bitmap, &zeros, errp);
         h->need_zero_init = ret == 0 && zeros > 0;
     }

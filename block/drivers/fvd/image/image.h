@@ -11,6 +11,15 @@ int coroutine_fn fvd_co_create(const BlockdevCreateOptions *opts, BdrvProgress *
                                Error **errp);
 extern const BdrvCreateOption fvd_create_options[];
 
+/* info.c, amend.c: roles of BlockDriverImage */
+ImageInfoSpecific *coroutine_fn fvd_co_get_specific_info(BlockDriverState *bs, Error **errp);
+int coroutine_fn fvd_co_amend(BlockDriverState *bs, json_t *options, BdrvProgress *progress,
+                              Error **errp);
+extern const BdrvCreateOption fvd_amend_options[];
+int coroutine_fn fvd_co_change_backing_file(BlockDriverState *bs, const char *file,
+                                            const char *format, Error **errp);
+int coroutine_fn fvd_co_make_empty(BlockDriverState *bs, Error **errp);
+
 /* check.c: BlockDriverImage.co_check and co_print_journal */
 int coroutine_fn fvd_co_check(BlockDriverState *bs, BdrvCheckResult *result, unsigned fix,
                               Error **errp);
@@ -31,6 +40,9 @@ int coroutine_fn fvd_co_print_journal(BlockDriverState *bs,
 int coroutine_fn fvd_co_zero_blocks(BlockDriverState *base, const FvdHeader *h,
                                     BdrvProgress *progress, uint8_t **ret_bitmap,
                                     int64_t *ret_blocks, Error **errp);
+
+/* fvd_set_prefetch() - what is given about copy-on-read and prefetching; -EINVAL naming an option and its limit */
+int fvd_set_prefetch(FvdHeader *h, const BlockdevCreateOptionsFvd *o, Error **errp);
 
 /* fvd_set_name() - a text into a field of @size bytes; -EINVAL naming @option and the limit; NULL is empty */
 int fvd_set_name(char *field, size_t size, const char *option, const char *text, Error **errp);

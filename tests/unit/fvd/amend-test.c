@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What an image says of itself, and what can be changed of it later. */
+#include <errno.h>
+#include <string.h>
+#include "block/drivers/drivers.h"
+#include "block/drivers/fvd/image/image.h"
+#include "block/open/open.h"
+#include "qapi/json-parser.h"
+#include "tests/lib/block-test.h"
+#include "tests/lib/test-cut.h"
+#include "tests/lib/test-ram.h"
+#include "util/osdep.h"
+
+#define CHUNK (64 * KiB)
+#define SIZE  (16 * CHUNK)
+#define RW    (BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE)
+
+/* A base full of 0xb5 for the first half, and an image over it. */
+typedef struct Tree {
+    BlockDriverState *file, *base, *bs;
+    BdrvChild *user;
+} Tree;
+
+static void coroutine_fn tree_open(Tree *t)
+{
+    t->bs = block_test_co_open("{\"driver\":\"fvd\",\"file\":\"f\",\"backing\":%s}",
+                               t->base ? "\"b\"" : "null");
+    t->user = block_test_user(t->bs, RW);
+}
+
+static void coroutine_fn tree_close(Tree *t)
+{
+    block_test_co_user_free(t->user);
+    bdrv_co_unref(t->bs);
+}
+
+static void coroutine_fn tree_reopen(Tree *t)
+{
+    tree_close(t);
+    tree_open(t);
+}
+
+static Tree *coroutine_fn tree_new(BlockDriverState *file, bool base, const char *more)
+{
+    Tree *t = g_new0(Tree, 1);
+    json_t *o =
+        json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I}", "driver", "fvd", "file", "f", "size",
+                  (json_int_t)SIZE, "chunk-size", (json_int_t)CHUNK, "block-size", (json_int_t)4096,
+                  "journal-size", (json_int_t)(16 * KiB), "storage-grow-unit", (json_int_t)CHUNK);
+    json_t *others = json_parse_string(more, &error_abort);
+    g_autofree uint8_t *buf = g_malloc(SIZE / 2);
+    BlockdevCreateOptions *opts;
+
+    t->file = file;
+    if (base) {
+        t->base = test_ram_new("b", SIZE / 2);
+        memset(buf, 0xb5, SIZE / 2);
+        test_ram_poke(t->base, 0, buf, SIZE / 2);
+        json_object_set_new(o, "backing-file", json_string("b"));
+        json_object_set_new(o, "backing-fmt", json_string("raw"));
+        json_object_set_new(o, "backing-size", json_integer(SIZE / 2));
+    }
+    json_object_update(o, others);
+    json_decref(others);
+    opts = qapi_BlockdevCreateOptions_from_json(o, &error_abort);
+    json_decref(o);
+    fvd_co_create(opts, NULL, &error_abort);
+    qapi_free_BlockdevCreateOptions(opts);
+    tree_open(t);
+    return t;
+}
+
+static void coroutine_fn tree_free(Tree *t)
+{
+    tree_close(t);
+    bdrv_co_unref(t->base);
+    bdrv_co_unref(t->file);
+    g_free(t);
+}
+
+static ImageInfoSpecificFvd *info_of(Tree *t, ImageInfoSpecific **ret)
+{
+    *ret = t->bs->drv->image->co_get_specific_info(t->bs, &error_abort);
+    g_assert_cmpint((*ret)->type, ==, IMAGE_INFO_SPECIFIC_KIND_FVD);
+    return (*ret)->u.fvd.data;
+}
+
+static int coroutine_fn amend(Tree *t, const char *options, Error **errp)
+{
+    json_t *o = json_parse_string(options, &error_abort);
+    int ret = t->bs->drv->image->co_amend(t->bs, o, NULL, errp);
+
+    json_decref(o);
+    return ret;
+}
+
+static void coroutine_fn amend_fails(Tree *t, const char *message, const char *options)
+{
+    Error *err = NULL;
+
+    g_assert_cmpint(amend(t, options, &err), <, 0);
+    if (!strstr(error_get_pretty(err), message)) {
+        g_error("expected '%s', got '%s'", message, error_get_pretty(err));
+    }
+    error_free(err);
+}
+
+static void coroutine_fn expect_sound(void)
+{
+    BdrvOpenFileArgs args = {.filename =
+                                 "json:{'driver':'fvd','file':'f','read-only':true,'backing':null}",
+                             .check = true};
+    BlockDriverState *bs = bdrv_co_open_file(&args, &error_abort);
+    BdrvChild *user = block_test_user(bs, BLK_PERM_CONSISTENT_READ);
+    BdrvCheckResult r = {0};
+
+    bs->drv->image->co_check(bs, &r, 0, &error_abort);
+    g_assert_cmpint(r.corruptions + r.leaks + r.check_errors, ==, 0);
+    block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+}
+
+static void coroutine_fn an_image_tells_what_it_is(void)
+{
+    Tree *t = tree_new(test_ram_new("f", 0), true,
+                       "{'add-storage-cmd':'/bin/grow','prefetch-start-delay':7}");
+    ImageInfoSpecific *all;
+    ImageInfoSpecificFvd *info = info_of(t, &all);
+
+    g_assert_cmpint(info->version, ==, BLOCKDEV_FVD_VERSION_V2);
+    g_assert_true(info->clean && info->has_chunk_size && info->has_block_size);
+    g_assert_cmpint(info->chunk_size, ==, CHUNK);
+    g_assert_cmpint(info->journal_size, ==, 16 * KiB);
+    g_assert_cmpstr(info->features->value, ==, "block-sums");
+    g_assert_cmpstr(info->features->next->value, ==, "remap");
+    g_assert_cmpstr(info->features->next->next->value, ==, "trailers");
+    g_assert_cmpint(info->allocated_chunks, ==, 0);
+    g_assert_cmpint(info->backing_size, ==, SIZE / 2);
+    g_assert_cmpstr(info->add_storage_cmd, ==, "/bin/grow");
+    g_assert_cmpint(info->prefetch_start_delay, ==, 7);
+    g_assert_null(info->data_file);
+    qapi_free_ImageInfoSpecific(all);
+    block_test_co_fill(t->user, CHUNK, 2 * CHUNK, 1);
+    info = info_of(t, &all);
+    g_assert_false(info->clean);
+    g_assert_cmpint(info->allocated_chunks, ==, 2);
+    qapi_free_ImageInfoSpecific(all);
+    tree_free(t);
+}
+
+static void coroutine_fn options_are_amended_and_stay(void)
+{
+    Tree *t = tree_new(test_ram_new("f", 0), true, "{}");
+    ImageInfoSpecific *all;
+    ImageInfoSpecificFvd *info;
+
+    block_test_co_fill(t->user, 0, CHUNK + 512, 7);
+    g_assert_cmpint(amend(t,
+                          "{'copy_on_read':'on','prefetch_start_delay':'-5','bytes_per_prefetch':"
+                          "'64k','storage_grow_unit':'1M','add_storage_cmd':'x','journal_size':"
+                          "'8k'}",
+                          &error_abort),
+                    ==, 0);
+    block_test_co_fill(t->user, 3 * CHUNK, 512, 8);
+    for (unsigned i = 0; i < 2; i++) {
+        info = info_of(t, &all);
+        g_assert_true(info->copy_on_read);
+        g_assert_cmpint(info->prefetch_start_delay, ==, -5);
+        g_assert_cmpint(info->bytes_per_prefetch, ==, 64 * KiB);
+        g_assert_cmpint(info->num_prefetch_slots, ==, 2);
+        g_assert_cmpint(info->storage_grow_unit, ==, MiB);
+        g_assert_cmpint(info->journal_size, ==, 8 * KiB);
+        g_assert_cmpstr(info->add_storage_cmd, ==, "x");
+        qapi_free_ImageInfoSpecific(all);
+        block_test_co_expect(t->user, 0, CHUNK + 512, 7);
+        block_test_co_expect(t->user, CHUNK + 512, CHUNK, 0xb5);
+        block_test_co_expect(t->user, 3 * CHUNK, 512, 8);
+        tree_reopen(t);
+    }
+    amend_fails(t, "cannot be amended", "{'chunk_size':'64k'}");
+    amend_fails(t, "'bytes-per-prefetch' is 1", "{'bytes_per_prefetch':'1'}");
+    amend_fails(t, "'journal-size' is 4096", "{'journal_size':'4k'}");
+    amend_fails(t, "The journal cannot have", "{'journal_size':'1G'}");
+    tree_close(t);
+    expect_sound();
+    tree_open(t);
+    tree_free(t);
+}
+
+static void coroutine_fn versions_go_up_and_down(void)
+{
+    Tree *t = tree_new(test_ram_new("f", 0), true, "{'version':'v1'}");
+    ImageInfoSpecific *all;
+
+    for (unsigned i = 0; i < 4; i++) {
+        block_test_co_fill(t->user, i * CHUNK, CHUNK, i + 1);
+        amend(t, i % 2 ? "{'version':'v1'}" : "{'version':'v2'}", &error_abort);
+        block_test_co_fill(t->user, (i + 8) * CHUNK, CHUNK, i + 9);
+        tree_close(t);
+        expect_sound();
+        tree_open(t);
+        g_assert_cmpint(info_of(t, &all)->version, ==,
+                        i % 2 ? BLOCKDEV_FVD_VERSION_V1 : BLOCKDEV_FVD_VERSION_V2);
+        qapi_free_ImageInfoSpecific(all);
+        block_test_co_expect(t->user, i * CHUNK, CHUNK, i + 1);
+        block_test_co_expect(t->user, (i + 8) * CHUNK, CHUNK, i + 9);
+    }
+    tree_free(t);
+}
+
+static void coroutine_fn the_base_gets_another_name_or_none(void)
+{
+    Tree *t = tree_new(test_ram_new("f", 0), true, "{}");
+    const BlockDriverImage *image = t->bs->drv->image;
+    Error *err = NULL;
+
+    block_test_co_fill(t->user, 0, 512, 1);
+    image->co_change_backing_file(t->bs, "other.img", "raw", &error_abort);
+    g_assert_cmpstr(t->bs->backing_file, ==, "other.img");
+    tree_reopen(t);
+    g_assert_cmpstr(t->bs->backing_file, ==, "other.img");
+    g_assert_cmpstr(t->bs->backing_format, ==, "raw");
+    block_test_co_expect(t->user, 0, 512, 1);
+    block_test_co_expect(t->user, 512, CHUNK, 0xb5);
+    image->co_change_backing_file(t->bs, NULL, NULL, &error_abort);
+    g_assert_null(t->bs->backing_file);
+    block_test_co_fill(t->user, CHUNK, 512, 2);
+    g_assert_cmpint(image->co_change_backing_file(t->bs, "b", "raw", &err), ==, -ENOTSUP);
+    error_free(err);
+    tree_close(t);
+    expect_sound();
+    bdrv_co_unref(t->base);
+    t->base = NULL;
+    tree_open(t);
+    block_test_co_expect(t->user, 0, 512, 1);
+    block_test_co_expect(t->user, CHUNK, 512, 2);
+    block_test_co_expect(t->user, CHUNK + 512, CHUNK, 0);
+    tree_free(t);
+}
+
+static void coroutine_fn an_emptied_image_reads_as_its_base(void)
+{
+    Tree *t = tree_new(test_ram_new("f", 0), true, "{}");
+    Error *err = NULL;
+
+    block_test_co_fill(t->user, CHUNK - 512, 3 * CHUNK, 1);
+    block_test_co_fill(t->user, SIZE - CHUNK, CHUNK, 2);
+    t->bs->drv->image->co_make_empty(t->bs, &error_abort);
+    g_assert_cmpint(bdrv_getlength(t->file), <, 2 * CHUNK);
+    block_test_co_expect(t->user, 0, SIZE / 2, 0xb5);
+    block_test_co_expect(t->user, SIZE / 2, SIZE / 2, 0);
+    block_test_co_fill(t->user, 5 * CHUNK, 512, 3);
+    tree_close(t);
+    expect_sound();
+    tree_open(t);
+    block_test_co_expect(t->user, 0, 5 * CHUNK, 0xb5);
+    block_test_co_expect(t->user, 5 * CHUNK, 512, 3);
+    block_test_co_expect(t->user, 5 * CHUNK + 512, CHUNK, 0xb5);
+    tree_free(t);
+    t = tree_new(test_ram_new("f", 0), false, "{}");
+    g_assert_cmpint(t->bs->drv->image->co_make_empty(t->bs, &err), ==, -ENOTSUP);
+    error_free(err);
+    tree_free(t);
+}
+
+/* After a commit image and base are the same, and so is what is read whenever power fails while it is emptied. */
+static void coroutine_fn a_cut_while_it_is_emptied_shows_nothing_else(void)
+{
+    uint32_t seed = block_test_seed();
+    bool done = false;
+
+    for (unsigned moment = 1; !done; moment++) {
+        for (unsigned i = 0; i < 4; i++) {
+            TestCutFate fate = {.seed = seed + i, .tear_bytes = 512, .reorder = true};
+            BlockDriverState *file = test_cut_new("f", 8 * MiB);
+            Tree *t = tree_new(file, true, "{}");
+
+            block_test_co_fill(t->user, CHUNK, 3 * CHUNK, 0xb5);
+            bdrv_co_flush(t->bs);
+            test_cut_arm(file, test_cut_moments(file) + moment);
+            done = t->bs->drv->image->co_make_empty(t->bs, NULL) == 0;
+            if (!test_cut_is_off(file)) {
+                test_cut_now(file);
+            }
+            tree_close(t);
+            test_cut_power_on(file, &fate);
+            tree_open(t);
+            block_test_co_expect(t->user, 0, SIZE / 2, 0xb5);
+            block_test_co_expect(t->user, SIZE / 2, SIZE / 2, 0);
+            tree_free(t);
+        }
+    }
+}
+
+static void add(void)
+{
+    bdrv_fvd_register();
+    block_test_add("/fvd/amend/an image tells what it is", an_image_tells_what_it_is);
+    block_test_add("/fvd/amend/options are amended and stay", options_are_amended_and_stay);
+    block_test_add("/fvd/amend/versions go up and down", versions_go_up_and_down);
+    block_test_add("/fvd/amend/the base gets another name or none",
+                   the_base_gets_another_name_or_none);
+    block_test_add("/fvd/amend/an emptied image reads as its base",
+                   an_emptied_image_reads_as_its_base);
+    block_test_add("/fvd/amend/a cut while it is emptied shows nothing else",
+                   a_cut_while_it_is_emptied_shows_nothing_else);
+}
+
+int main(int argc, char **argv)
+{
+    return block_test_main(argc, argv, add);
+}
