@@ -394,13 +394,12 @@ static int coroutine_fn hold(FvdState *s, FvdWrite *w, FvdRange *r)
     }
 }
 
-int coroutine_fn fvd_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                                QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
+int coroutine_fn fvd_co_write(FvdState *s, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+                              size_t qiov_offset)
 {
-    FvdState *s = bs->opaque;
     FvdWrite w = {.offset = offset, .bytes = bytes, .qiov = qiov, .qiov_offset = qiov_offset};
     FvdRange r;
-    int ret = s->map ? hold(s, &w, &r) : -EIO;
+    int ret = hold(s, &w, &r);
 
     if (ret < 0) {
         return ret;
@@ -411,37 +410,61 @@ int coroutine_fn fvd_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t by
     }
     g_free(w.sums);
     fvd_range_end(s, &r);
-    trace_fvd_write(bs->node_name, offset, bytes, w.need.start, w.need.end, ret);
+    trace_fvd_write(s->bs->node_name, offset, bytes, w.need.start, w.need.end, ret);
+    return ret;
+}
+
+int coroutine_fn fvd_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
+{
+    FvdState *s = bs->opaque;
+    int64_t piece;
+    int ret = 0;
+
+    qemu_co_rwlock_rdlock(&s->changing);
+    for (; bytes > 0 && ret >= 0; offset += piece, qiov_offset += piece, bytes -= piece) {
+        piece = MIN(bytes, s->write_max); /* which may have changed since the request was cut */
+        ret = fvd_co_write(s, offset, piece, qiov, qiov_offset);
+    }
+    qemu_co_rwlock_unlock(&s->changing);
     return ret;
 }
 
 /* -------------------------------------------------------------------------------------------- flush */
 
+static int coroutine_fn flush(FvdState *s)
+{
+    int ret = s->failed ? -EIO : 0;
+
+    if (ret >= 0 && s->data != s->bs->file) {
+        ret = fvd_co_flush_node(s, s->data->bs);
+    }
+    if (ret >= 0 && !s->journal) {
+        return fvd_co_flush_node(s, s->bs->file->bs);
+    }
+    if (ret >= 0) {
+        ret = fvd_sums_gather(s, true);
+    }
+    if (ret >= 0) {
+        ret = fvd_journal_co_commit(s->journal, fvd_journal_last(s->journal));
+    }
+    return ret < 0 ? ret : fvd_sums_confirm(s);
+}
+
 int coroutine_fn fvd_co_flush(BlockDriverState *bs)
 {
     FvdState *s = bs->opaque;
-    int ret = s->failed ? -EIO : 0;
+    int ret;
 
-    if (ret >= 0 && s->data != bs->file) {
-        ret = fvd_co_flush_node(s, s->data->bs);
-    }
-    if (ret >= 0 && s->journal) {
-        ret = fvd_sums_gather(s, true);
-        if (ret >= 0) {
-            ret = fvd_journal_co_commit(s->journal, fvd_journal_last(s->journal));
-        }
-        if (ret >= 0) {
-            ret = fvd_sums_confirm(s);
-        }
-    } else if (ret >= 0) {
-        ret = fvd_co_flush_node(s, bs->file->bs);
-    }
+    qemu_co_rwlock_rdlock(&s->changing);
+    ret = flush(s);
     trace_fvd_flush(bs->node_name, ret);
     if (ret < 0 || s->failed) {
         fvd_fail(s); /* F4 */
-        return -EIO;
+        ret = -EIO;
     }
-    return 0;
+    qemu_co_rwlock_unlock(&s->changing);
+    return ret;
 }
 
 /* ------------------------------------------------------------------------------------- block status */

@@ -63,6 +63,8 @@ typedef struct FvdState {
     uint64_t next_epoch; /* above all in the journal */
     uint64_t next_sequence;
     CoMutex begin_lock;
+    CoRwlock
+        changing; /* for reading: who writes or flushes; for writing: who changes the disk's size */
     unsigned drained;
 
     /* store.c: who is at work where, and how far the data file is ready to be taken. */
@@ -120,6 +122,10 @@ void fvd_holes_durable(FvdState *s, FvdJTicket upto);
 void coroutine_fn fvd_co_wait_holes(FvdState *s);
 /* fvd_drop_holes() - nothing is given back of what is not under way yet */
 void fvd_drop_holes(FvdState *s);
+
+/* resize.c */
+int coroutine_fn fvd_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
+                                 PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
 
 /* sums.c: blocks that are recorded by their checksums; home AioContext. */
 
@@ -193,6 +199,10 @@ int coroutine_fn fvd_co_flush_node(FvdState *s, BlockDriverState *bs);
 int64_t fvd_write_max(const FvdHeader *header, const FvdJGeometry *geometry);
 
 /* data.c */
+
+/* fvd_co_write() - fvd_co_pwritev() for who holds changing */
+int coroutine_fn fvd_co_write(FvdState *s, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+                              size_t qiov_offset);
 
 /*
  * fvd_add_change() - these entries and blocks, as they are now, into the journal; never yields

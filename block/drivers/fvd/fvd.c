@@ -261,6 +261,7 @@ static void free_state(FvdState *s)
     fvd_map_delete(s->map);
     s->map = NULL;
     qemu_co_mutex_destroy(&s->begin_lock);
+    qemu_co_rwlock_destroy(&s->changing);
     qemu_co_mutex_destroy(&s->grow_lock);
     qemu_co_queue_destroy(&s->punched);
     fvd_sums_free(s);
@@ -283,6 +284,7 @@ static int coroutine_fn fvd_co_open(BlockDriverState *bs, const BlockdevOptions 
         return -EINVAL;
     }
     qemu_co_mutex_init(&s->begin_lock);
+    qemu_co_rwlock_init(&s->changing);
     qemu_co_mutex_init(&s->grow_lock);
     qemu_co_queue_init(&s->punched);
     fvd_sums_init(s);
@@ -487,6 +489,7 @@ static const BlockDriverData fvd_data = {
     .flushes_children = true,
     .co_block_status = fvd_co_block_status,
     .co_getlength = fvd_co_getlength,
+    .co_truncate = fvd_co_truncate,
 };
 
 static const BlockDriverImage fvd_image = {

@@ -235,7 +235,7 @@ static int coroutine_fn zero_by_hand(FvdState *s, int64_t offset, int64_t bytes)
 
         piece = MIN(bytes, most);
         qemu_iovec_init_buf(&qiov, zeros, piece);
-        ret = fvd_co_pwritev(s->bs, offset, piece, &qiov, 0, 0);
+        ret = fvd_co_write(s, offset, piece, &qiov, 0);
     }
     qemu_vfree(zeros);
     return ret;
@@ -267,6 +267,7 @@ static int coroutine_fn make_zeros(FvdState *s, int64_t offset, int64_t bytes,
     bool by_hand;
     int ret = 0;
 
+    qemu_co_rwlock_rdlock(&s->changing);
     for (; bytes > 0 && ret >= 0; offset += piece, bytes -= piece) {
         Zero z = {.offset = offset, .flags = flags};
 
@@ -285,6 +286,7 @@ static int coroutine_fn make_zeros(FvdState *s, int64_t offset, int64_t bytes,
             ret = zero_by_hand(s, offset, piece);
         }
     }
+    qemu_co_rwlock_unlock(&s->changing);
     return MIN(ret, 0);
 }
 

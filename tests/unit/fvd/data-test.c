@@ -30,7 +30,7 @@ static void coroutine_fn open_image(Scene *s)
         block_test_co_open("{\"driver\": \"fvd\", \"node-name\": \"image\", \"file\": \"file\", "
                            "\"discard\": \"unmap\", \"backing\": %s}",
                            s->base ? "\"base\"" : "null");
-    s->user = block_test_user(s->bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    s->user = block_test_user(s->bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE);
 }
 
 static void coroutine_fn close_image(Scene *s)
@@ -106,6 +106,20 @@ static void coroutine_fn discard(Scene *s, int64_t offset, int64_t bytes)
     memcpy(s->model + offset, buf, bytes);
 }
 
+static void coroutine_fn resize(Scene *s)
+{
+    int64_t size = g_rand_int_range(s->rand, 1, 900) * SECTOR;
+
+    g_assert_cmpint(bdrv_co_truncate(s->user, size, true, PREALLOC_MODE_OFF, 0, &error_abort), ==,
+                    0);
+    g_assert_cmpint(bdrv_getlength(s->bs), ==, size);
+    s->model = g_realloc(s->model, size);
+    if (size > s->spec.size) {
+        memset(s->model + s->spec.size, 0, size - s->spec.size);
+    }
+    s->spec.size = size;
+}
+
 static void coroutine_fn one_step(Scene *s)
 {
     int64_t offset, bytes;
@@ -138,6 +152,8 @@ static void coroutine_fn one_step(Scene *s)
         if (g_rand_int_range(s->rand, 0, 8) == 0) {
             close_image(s);
             open_image(s);
+        } else if (g_rand_int_range(s->rand, 0, 4) == 0) {
+            resize(s);
         }
         break;
     default:

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * resize.c - a disk of another size
+ *
+ * The image is settled first, and nobody is at work in it: what the header is to say is said by writes of one sector, each
+ * of which leaves an image that is right.
+ *
+ *      growing      | entries that are new are EMPTY; the rest of the last chunk is zeros
+ *                   | the table has moved to where it has room, if it must: sector 4
+ *                   | the size: sector 0
+ *      shrinking    | base_img_size if it is larger, sector 4
+ *                   | the size, sector 0
+ *
+ * "|" is a flush that must have returned.  Chunks behind the new end are named by nobody then, and free.  What they and
+ * the rest of the last chunk hold is not seen again, for growing zeros it.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include "block/drivers/fvd/fvd-int.h"
+#include "block/io/io.h"
+#include "trace-fvd.h"
+#include "util/osdep.h"
+
+/* Table entries are written in pieces of this. */
+#define ENTRIES_BYTES (1 * MiB)
+
+static int coroutine_fn write_sector(FvdState *s, unsigned sector)
+{
+    uint8_t *buf = qemu_try_blockalign(s->bs->file->bs, FVD_SECTOR_BYTES);
+    int ret;
+
+    if (!buf) {
+        return -ENOMEM;
+    }
+    fvd_header_encode_sector(&s->header, sector, buf);
+    ret = bdrv_co_pwrite(s->bs->file, (int64_t)sector * FVD_SECTOR_BYTES, FVD_SECTOR_BYTES, buf, 0);
+    qemu_vfree(buf);
+    if (ret < 0) {
+        fvd_fail(s); /* what the file says may be another than what memory says */
+    }
+    return ret < 0 ? ret : fvd_co_flush_node(s, s->bs->file->bs);
+}
+
+/* Entries of the table in the file, from byte @from of it to byte @to, that are those of @table, or EMPTY. */
+static int coroutine_fn write_entries(FvdState *s, int64_t at, const uint32_t *table, int64_t from,
+                                      int64_t to)
+{
+    uint8_t *buf = qemu_try_blockalign(s->bs->file->bs, ENTRIES_BYTES);
+    int64_t piece;
+    int ret = buf ? 0 : -ENOMEM;
+
+    for (; from < to && ret >= 0; from += piece) {
+        piece = MIN(to - from, ENTRIES_BYTES);
+        if (table) {
+            memcpy(buf, (const uint8_t *)table + from, piece);
+        } else {
+            memset(buf, 0xff, piece);
+        }
+        ret = bdrv_co_pwrite(s->bs->file, at + from, piece, buf, 0);
+    }
+    qemu_vfree(buf);
+    return ret;
+}
+
+/* Where a table has room that @next's has not: behind all that the file has, and behind all chunks there may be. */
+static void place_table(const FvdState *s, FvdHeader *next)
+{
+    int64_t end = bdrv_getlength(s->bs->file->bs);
+    int64_t chunks = fvd_header_chunks(next);
+
+    if (s->data == s->bs->file) {
+        end = MAX(end, next->data_offset + chunks * next->chunk_size);
+    }
+    next->table_offset = QEMU_ALIGN_UP(end, FVD_REGION_ALIGN);
+    next->table_size = QEMU_ALIGN_UP(chunks * FVD_TABLE_ENTRY_BYTES, FVD_REGION_ALIGN);
+}
+
+/* The table has room for @next's disk, and what is new in it is EMPTY; sector 4 says where it is. */
+static int coroutine_fn make_table(FvdState *s, FvdHeader *next)
+{
+    int64_t old_bytes = fvd_header_table_bytes(&s->header);
+    int64_t bytes = fvd_header_chunks(next) * FVD_TABLE_ENTRY_BYTES;
+    bool moves = bytes > s->header.table_size;
+    int ret = 0;
+
+    if (!fvd_header_has_table(&s->header)) {
+        return 0;
+    }
+    if (moves) {
+        place_table(s, next);
+        ret = write_entries(s, next->table_offset, fvd_map_table(s->map), 0, old_bytes);
+    }
+    if (ret >= 0) {
+        ret =
+            write_entries(s, next->table_offset, NULL, old_bytes, moves ? next->table_size : bytes);
+    }
+    if (ret >= 0) {
+        ret = fvd_co_flush_node(s, s->bs->file->bs);
+    }
+    if (ret < 0 || !moves) {
+        return ret;
+    }
+    s->header.table_offset = next->table_offset;
+    s->header.table_size = next->table_size;
+    return write_sector(s, FVD_SECTOR_GEOMETRY);
+}
+
+/* What the last chunk has behind the end of the disk may be from a time when the disk was larger. */
+static int coroutine_fn zero_behind_end(FvdState *s)
+{
+    int64_t size = s->header.virtual_disk_size, chunk = s->header.chunk_size, run, place;
+    int64_t inside = fvd_header_has_table(&s->header) ? size % chunk : 0;
+    int ret;
+
+    if (!inside || (place = fvd_map_place(s->map, size - inside, inside, &run)) < 0) {
+        return 0;
+    }
+    ret = bdrv_co_pwrite_zeroes(s->data, place + inside, chunk - inside, 0);
+    return ret < 0 ? ret : fvd_co_flush_node(s, s->data->bs);
+}
+
+/* Without a table the disk is as long as its data's file: what that has behind the end is not seen again. */
+static int coroutine_fn clear_behind_flat(FvdState *s, int64_t size)
+{
+    int64_t end = s->header.data_offset + s->header.virtual_disk_size;
+    int64_t length = bdrv_getlength(s->data->bs);
+    Error *err = NULL;
+    int ret;
+
+    if (fvd_header_has_table(&s->header) || length <= end) {
+        return 0;
+    }
+    ret = bdrv_co_truncate(s->data, end, true, PREALLOC_MODE_OFF, 0, &err);
+    if (ret < 0) { /* a device */
+        error_free(err);
+        ret =
+            bdrv_co_pwrite_zeroes(s->data, end, MIN(length, s->header.data_offset + size) - end, 0);
+    }
+    return ret < 0 ? ret : fvd_co_flush_node(s, s->data->bs);
+}
+
+static int coroutine_fn set_size(FvdState *s, FvdHeader *next)
+{
+    int ret = 0;
+
+    if (next->virtual_disk_size > s->header.virtual_disk_size) {
+        ret = zero_behind_end(s);
+        ret = ret < 0 ? ret : clear_behind_flat(s, next->virtual_disk_size);
+        ret = ret < 0 ? ret : make_table(s, next);
+    }
+    if (ret >= 0 && next->base_img_size != s->header.base_img_size) {
+        s->header.base_img_size = next->base_img_size;
+        ret = write_sector(s, FVD_SECTOR_GEOMETRY);
+    }
+    if (ret >= 0) {
+        s->header.virtual_disk_size = next->virtual_disk_size;
+        ret = write_sector(s, 0);
+    }
+    return ret < 0 ? ret : write_sector(s, FVD_SECTOR_STATE); /* the checksum of the others */
+}
+
+/* Nobody is in the image but who reads its status. */
+static int coroutine_fn resize(FvdState *s, FvdHeader *next, Error **errp)
+{
+    FvdMap *old = s->map;
+    int ret = fvd_co_begin_changes(s, false); /* a recovery that is due */
+
+    ret = ret < 0 ? ret : fvd_co_settle(s);
+    if (ret >= 0) {
+        ret = set_size(s, next);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not change the size of the FVD image");
+        return ret;
+    }
+    ret = fvd_co_load(s, errp);
+    if (ret < 0) {
+        fvd_map_delete(s->map);
+        s->map = old;
+        fvd_fail(s);
+        return ret;
+    }
+    fvd_map_delete(old);
+    s->write_max = fvd_write_max(&s->header, &s->geometry);
+    return 0;
+}
+
+static int check_next(const FvdState *s, const FvdHeader *next, Error **errp)
+{
+    FvdJGeometry geometry;
+    int ret = s->failed ? -EIO : fvd_header_check(next, errp);
+
+    if (s->failed) {
+        error_setg(errp, "The FVD image takes no writes any more");
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    fvd_jgeometry_init(&geometry, next);
+    if (fvd_write_max(next, &geometry) == 0) {
+        error_setg(errp, "The journal of the FVD image is too small for a disk of that size");
+        return -ENOSPC;
+    }
+    return 0;
+}
+
+int coroutine_fn fvd_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
+                                 PreallocMode prealloc, BdrvRequestFlags flags, Error **errp)
+{
+    FvdState *s = bs->opaque;
+    g_autofree FvdHeader *next = NULL;
+    FvdRange r;
+    int ret;
+
+    if (prealloc != PREALLOC_MODE_OFF) {
+        error_setg(errp, "An FVD image that is resized can only have preallocation 'off'");
+        return -ENOTSUP;
+    }
+    if (!QEMU_IS_ALIGNED(offset, FVD_SECTOR_BYTES)) {
+        error_setg(errp, "The size of an FVD image must be a multiple of %d bytes",
+                   FVD_SECTOR_BYTES);
+        return -EINVAL;
+    }
+    qemu_co_rwlock_wrlock(&s->changing);
+    fvd_co_range_begin(s, &r, FVD_RANGE_FREE, 0, INT64_MAX);
+    next = g_memdup2(&s->header, sizeof(*next));
+    next->virtual_disk_size = offset;
+    next->base_img_size = MIN(next->base_img_size, offset);
+    if (fvd_header_has_table(next) && offset <= FVD_DISK_BYTES_MAX &&
+        fvd_header_chunks(next) * FVD_TABLE_ENTRY_BYTES > next->table_size) {
+        place_table(s, next);
+    }
+    ret = check_next(s, next, errp);
+    if (ret >= 0 && offset != s->header.virtual_disk_size) {
+        ret = resize(s, next, errp);
+    }
+    trace_fvd_truncate(bs->node_name, s->header.virtual_disk_size, s->header.table_offset, ret);
+    fvd_range_end(s, &r);
+    qemu_co_rwlock_unlock(&s->changing);
+    return ret;
+}
