@@ -28,9 +28,11 @@ typedef struct Check {
     ImgImage image;
     ImgOutput output;
     unsigned fix;
-    bool quiet;
+    bool quiet, journal;
     BdrvProgress progress;
 } Check;
+
+enum { OPT_JOURNAL = IMG_OPT_FIRST_OWN };
 
 static const ImgOption options[] = {
     IMG_OPTION_QUIET,
@@ -40,6 +42,7 @@ static const ImgOption options[] = {
     IMG_OPTION_FORCE_SHARE,
     IMG_OPTION_OUTPUT,
     {'r', "repair", "leaks|all", "repair what takes space in vain, or all that can be repaired"},
+    {OPT_JOURNAL, "journal", NULL, "print the records of the image's journal, and check nothing"},
     {0},
 };
 
@@ -124,6 +127,27 @@ static void print_json(const Check *check, const char *format, const BdrvCheckRe
     img_print_json(json);
 }
 
+static void print_record(void *opaque, const char *line)
+{
+    printf("%s\n", line);
+}
+
+static int coroutine_fn print_journal(BlockBackend *blk)
+{
+    const BlockDriver *drv = blk_bs(blk)->drv;
+    Error *err = NULL;
+
+    if (!drv->image || !drv->image->co_print_journal) {
+        error_report("This image format has no journal");
+        return STATUS_NO_CHECK;
+    }
+    if (drv->image->co_print_journal(blk_bs(blk), print_record, NULL, &err) < 0) {
+        error_report_err(err);
+        return STATUS_FAILED;
+    }
+    return STATUS_GOOD;
+}
+
 /* After a repair the image is looked at again: what counts is what it is now. */
 static int coroutine_fn check_again(Check *check, BlockBackend *blk, BdrvCheckResult *result)
 {
@@ -189,7 +213,7 @@ static int coroutine_fn check_co(void *opaque)
         return STATUS_FAILED;
     }
     img_set_interrupt_hook(cancel, check);
-    status = check_image(check, blk);
+    status = check->journal ? print_journal(blk) : check_image(check, blk);
     img_set_interrupt_hook(NULL, NULL);
     if (check->fix) {
         r = blk_co_flush(blk);
@@ -229,6 +253,8 @@ static int check_run(ImgArgs *args)
             continue;
         } else if (c == 'q') {
             check.quiet = true;
+        } else if (c == OPT_JOURNAL) {
+            check.journal = true;
         } else if (c == 'T') {
             check.image.cache = value;
         } else if ((c == 'r' && !parse_repair(args, &check, value)) ||
@@ -242,6 +268,11 @@ static int check_run(ImgArgs *args)
     check.image.filename = img_args_operand(args, 0);
     if (check.image.cache && !img_cache_is_known(check.image.cache)) {
         error_report("Invalid source cache option: %s", check.image.cache);
+        return STATUS_FAILED;
+    }
+    if (check.journal && (check.fix || check.output == IMG_OUTPUT_JSON)) {
+        error_report("--journal cannot be used together with %s",
+                     check.fix ? "--repair" : "--output=json");
         return STATUS_FAILED;
     }
     return img_image_check(&check.image) ? img_run(check_co, &check) : STATUS_FAILED;
