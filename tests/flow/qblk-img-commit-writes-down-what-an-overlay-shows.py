@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """commit: the base shows what the overlay showed, and the overlay still does, whatever happens."""
+import json
 import os
 import signal
 import sys
@@ -63,6 +64,25 @@ def _(t):
             got = f.read()
         assert got[:top] == want and got[top:] == behind and len(got) == max(base, top)
         assert shows(t, img, 'top', 'fvd') == want
+
+
+@test('without -d the image is empty afterwards, and shows the same')
+def _(t):
+    img = ImgTool(t)
+    for i in range(4):
+        _base, _mid, top = chain(t, img, mid_size=80 * 32 * KIB)
+        want = shows(t, img, 'top', 'fvd')
+        img.ok('commit', '-f', 'fvd', 'top')
+        assert shows(t, img, 'top', 'fvd') == want
+        assert shows(t, img, 'mid', 'fvd')[:top] == want
+        ranges = json.loads(img.ok('map', '--output=json', '-f', 'fvd', 'top').out)
+        assert all(r['depth'] > 0 for r in ranges), ranges
+        # Written again, and committed again.
+        scatter(t, t.image('own', top), top)
+        img.ok('convert', '-n', '-f', 'raw', '-O', 'fvd', 'own', 'top')
+        img.ok('commit', '-f', 'fvd', 'top')
+        img.ok('compare', '-f', 'raw', '-F', 'fvd', 'own', 'top')
+        assert img.run('check', '-f', 'fvd', 'top').status == 0
 
 
 @test('-d: into the backing file, itself an overlay; what is below it stays as it was')
