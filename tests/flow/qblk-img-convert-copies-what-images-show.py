@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """convert: the copy shows what the source shows, as qemu-img's does; what fails or is stopped leaves nothing."""
+import json
 import os
 import signal
 import sys
@@ -71,6 +72,41 @@ def _(t):
     img.ok('compare', '-f', 'raw', '-F', 'raw', 'a', 'zero')
     t.image('small', MIB)
     img.as_peer('convert', '-n', '-f', 'raw', '-O', 'raw', 'a', 'small')
+
+
+@test('raw to FVD and back: nothing is lost, whatever the size')
+def _(t):
+    img = ImgTool(t)
+    for _ in range(6):
+        a = sparse(t, 'a', t.random.randrange(1, 6 * MIB))
+        chunks = t.random.choice([[], ['-o', 'chunk_size=64k'], ['-o', 'chunk_size=128k']])
+        more = t.random.choice([[], ['-W', '-m', '16'], ['-S', '0'], ['-t', 'none'], ['-t', 'writethrough']])
+        img.ok('convert', '-f', 'raw', '-O', 'fvd', *chunks, *more, 'a', 'b')
+        img.ok('compare', '-f', 'raw', '-F', 'fvd', 'a', 'b')
+        img.ok('check', '-f', 'fvd', 'b')
+        img.ok('convert', '-f', 'fvd', '-O', 'raw', *more, 'b', 'c')
+        with open(a, 'rb') as f, open(t.path('c'), 'rb') as g:
+            want = f.read()
+            assert g.read() == want + bytes(-len(want) % 512), (chunks, more)
+
+
+@test('-B: only what the source has above its backing file is copied')
+def _(t):
+    img = ImgTool(t)
+    sparse(t, 'base', 4 * MIB)
+    img.ok('create', '-q', '-f', 'fvd', '-b', 'base', '-F', 'raw', 'a', 6 * MIB)
+    t.image('own', MIB, [(100 * KIB, t.random.randbytes(300 * KIB))])
+    img.ok('convert', '-n', '-f', 'raw', '-O', 'fvd', 'own', 'a')
+    img.ok('convert', '-f', 'raw', '-O', 'raw', 'base', 'copy-of-base')
+    for more in ([], ['-W']):
+        img.ok('convert', '-f', 'fvd', '-O', 'fvd', '-B', 'copy-of-base', '-F', 'raw', *more, 'a', 'b')
+        img.ok('compare', '-f', 'fvd', '-F', 'fvd', 'a', 'b')
+        ranges = json.loads(img.ok('map', '--output=json', '-f', 'fvd', 'b').out)
+        assert all(r['depth'] == 1 or not r['data'] for r in ranges if MIB <= r['start'] < 4 * MIB), ranges
+    img.fails('explicit backing format', 'convert', '-O', 'fvd', '-B', 'copy-of-base', 'a', 'c')
+    img.fails('target with a backing file', 'convert', '-n', '--target-is-zero', '-O', 'fvd', 'a', 'b')
+    img.fails('cannot be copied', 'convert', '--bitmaps', '-O', 'fvd', 'a', 'c')
+    assert not os.path.exists(t.path('c'))
 
 
 @test('several images become one, each of whole sectors')
