@@ -393,6 +393,7 @@ int coroutine_fn fvd_co_load(FvdState *s, Error **errp)
     fvd_jgeometry_init(&s->geometry, h);
     s->next_epoch = h->stable_journal_epoch + 1;
     s->next_sequence = 1;
+    s->free_found = false;
     s->map = fvd_map_new(h, errp);
     if (!s->map) {
         return -ENOMEM;

@@ -71,6 +71,7 @@ typedef struct FvdState {
     QTAILQ_HEAD(, FvdRange) ranges;
     unsigned exclusive; /* of them, neither read nor write */
     CoMutex grow_lock;
+    bool free_found;   /* chunks that were given back in other times may be taken */
     int64_t ready_end; /* chunks that were never in use read as zeros below, durably */
 
     /* zero.c: space that is given back once the record that frees it is durable. */

@@ -31,9 +31,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "block/drivers/fvd/layout/replay.h"
-
-/* Bitmaps are read in words: their memory is rounded up to it. */
-#define WORD_BITS 64
+#include "block/drivers/fvd/map-bits.h"
 
 /* So many elements that are gone are moved over; more are given back to the system with their memory. */
 #define QUEUE_KEEP 4096
@@ -88,45 +86,6 @@ struct FvdMap {
     Queue log; /* of LogRun; sequences never fall */
     uint64_t last_sequence;
 };
-
-/* Bits */
-
-static bool bit_get(const uint8_t *bits, uint64_t i)
-{
-    return bits[i / 8] >> (i % 8) & 1;
-}
-
-static void bit_set(uint8_t *bits, uint64_t i)
-{
-    bits[i / 8] |= (uint8_t)(1u << (i % 8));
-}
-
-static void bit_clear(uint8_t *bits, uint64_t i)
-{
-    bits[i / 8] &= (uint8_t) ~(1u << (i % 8));
-}
-
-static size_t bits_bytes(uint64_t bits)
-{
-    return DIV_ROUND_UP(bits, WORD_BITS) * (WORD_BITS / 8);
-}
-
-/* The first in [from, to) that is @value in the one or the other (which may be the same); @to if there is none. */
-static uint64_t bits_find(const uint8_t *one, const uint8_t *other, uint64_t from, uint64_t to,
-                          bool value)
-{
-    while (from < to) {
-        uint64_t at = from / WORD_BITS * (WORD_BITS / 8);
-        uint64_t word = ldq_le_p(one + at) | ldq_le_p(other + at);
-
-        word = (value ? word : ~word) >> (from % WORD_BITS);
-        if (word) {
-            return MIN(from + (unsigned)__builtin_ctzll(word), to);
-        }
-        from += WORD_BITS - from % WORD_BITS;
-    }
-    return to;
-}
 
 /* Queues */
 
@@ -486,6 +445,28 @@ static void release(FvdMap *m, uint32_t chunk)
         }
     }
     g_array_append_val(m->free.array, run);
+}
+
+int fvd_map_find_free(FvdMap *m)
+{
+    bool failed = false;
+    uint8_t *named = zeros(bits_bytes(m->used), &failed);
+    uint64_t chunk = 0;
+
+    if (failed) {
+        return -ENOMEM;
+    }
+    assert(queue_is_empty(&m->free) && queue_is_empty(&m->log));
+    for (uint32_t i = 0; i < m->chunks; i++) {
+        if (entry(m, i) != FVD_TABLE_EMPTY) {
+            bit_set(named, entry(m, i));
+        }
+    }
+    for (; (chunk = bits_find(named, named, chunk, m->used, false)) < m->used; chunk++) {
+        release(m, (uint32_t)chunk);
+    }
+    g_free(named);
+    return 0;
 }
 
 /* One, given back or new; there is one. */

@@ -165,6 +165,13 @@ uint64_t fvd_map_available(const FvdMap *map);
 /* The data file holds so many chunks; never more than fvd_header_data_chunks(), which it is at the start. */
 void fvd_map_set_limit(FvdMap *map, int64_t chunks);
 
+/*
+ * fvd_map_find_free() - chunks below the highest in use that no entry names may be taken: given back in other times
+ *
+ * Once, before the first fvd_map_take().  They hold old data.  Return: 0; -ENOMEM, and none is found.
+ */
+int fvd_map_find_free(FvdMap *map);
+
 /* fvd_map_forget_base() - nothing is in the base any more: base_img_fully_prefetched is durable */
 void fvd_map_forget_base(FvdMap *map);
 

@@ -134,6 +134,8 @@ void coroutine_fn fvd_co_store_start(FvdState *s)
         int64_t chunks = DIV_ROUND_UP(MAX(length - s->header.data_offset, 0), s->header.chunk_size);
 
         fvd_map_raise_used(s->map, MIN(chunks, fvd_header_data_chunks(&s->header)));
+    } else if (!s->free_found) {
+        s->free_found = fvd_map_find_free(s->map) == 0; /* without: they stay where they are */
     }
     s->ready_end = chunk_place(s, fvd_map_used(s->map));
     needed = needed_end(s);

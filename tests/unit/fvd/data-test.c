@@ -325,6 +325,11 @@ static void coroutine_fn test_space_comes_back(void)
     close_image(&s);
     open_image(&s);
     expect_model(&s, 0, 8 * MiB);
+    /* And what no entry names is found again: the file does not grow. */
+    block_test_co_fill(s.user, 2 * MiB, 1 * MiB, 3);
+    memset(s.model + 2 * MiB, 3, 1 * MiB);
+    g_assert_cmpint(bdrv_getlength(s.file), ==, fvd_image_data_offset(&s.spec) + 8 * MiB);
+    expect_model(&s, 0, 8 * MiB);
     scene_end(&s);
 }
 
