@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* See test-cut.h. */
 #include <errno.h>
+#include "coro/sleep.h"
 #include "tests/lib/test-cut.h"
 #include "util/osdep.h"
 #include "util/queue.h"
@@ -20,7 +21,16 @@ typedef struct CutState {
     unsigned cached;
     unsigned moments, armed;
     bool off;
+    int64_t delay_max;
+    GRand *delays; /* NULL: none */
 } CutState;
+
+static void coroutine_fn delay(CutState *s)
+{
+    if (s->delays) {
+        qemu_co_sleep_ns((int64_t)(g_rand_double(s->delays) * (double)s->delay_max));
+    }
+}
 
 static void free_write(CachedWrite *w)
 {
@@ -89,6 +99,7 @@ static int coroutine_fn cut_co_preadv(BlockDriverState *bs, int64_t offset, int6
 {
     CutState *s = bs->opaque;
 
+    delay(s);
     if (s->off) { /* C3 */
         return -EIO;
     }
@@ -103,6 +114,7 @@ static int coroutine_fn cut_co_pwritev(BlockDriverState *bs, int64_t offset, int
     CutState *s = bs->opaque;
     uint8_t *data;
 
+    delay(s);
     if (s->off) {
         return -EIO;
     }
@@ -115,8 +127,9 @@ static int coroutine_fn cut_co_pwritev(BlockDriverState *bs, int64_t offset, int
     return moment(s);
 }
 
-static int write_zeros(CutState *s, int64_t offset, int64_t bytes, bool fua)
+static int coroutine_fn write_zeros(CutState *s, int64_t offset, int64_t bytes, bool fua)
 {
+    delay(s);
     if (s->off) {
         return -EIO;
     }
@@ -142,6 +155,7 @@ static int coroutine_fn cut_co_flush(BlockDriverState *bs)
 {
     CutState *s = bs->opaque;
 
+    delay(s);
     if (s->off) {
         return -EIO;
     }
@@ -159,6 +173,7 @@ static void coroutine_fn cut_co_close(BlockDriverState *bs)
     CutState *s = bs->opaque;
 
     drop_cache(s);
+    g_clear_pointer(&s->delays, g_rand_free);
     g_free(s->seen);
     g_free(s->stable);
 }
@@ -204,6 +219,15 @@ BlockDriverState *test_cut_new(const char *node_name, int64_t size)
     bs->total_bytes = size;
     bdrv_refresh_limits(bs);
     return bs;
+}
+
+void test_cut_set_delay(BlockDriverState *bs, int64_t max_ns, uint32_t seed)
+{
+    CutState *s = bs->opaque;
+
+    g_clear_pointer(&s->delays, g_rand_free);
+    s->delay_max = max_ns;
+    s->delays = max_ns ? g_rand_new_with_seed(seed) : NULL;
 }
 
 unsigned test_cut_moments(BlockDriverState *bs)

@@ -29,6 +29,9 @@ void test_cut_arm(BlockDriverState *bs, unsigned moment);
 void test_cut_now(BlockDriverState *bs);
 bool test_cut_is_off(BlockDriverState *bs);
 
+/* Each operation begins after a random time of the (virtual) clock below @max_ns; 0: at once. */
+void test_cut_set_delay(BlockDriverState *bs, int64_t max_ns, uint32_t seed);
+
 typedef struct TestCutFate {
     uint32_t seed;
     int64_t tear_bytes; /* 0: no write is torn */

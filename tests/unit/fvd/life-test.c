@@ -379,6 +379,98 @@ static void coroutine_fn test_cuts(void)
     }
 }
 
+/* Writers of blocks that all share, each with sectors of its own; a flush of one promises what this one wrote. */
+enum { CROWD = 6, CROWD_STEPS = 14 };
+
+typedef struct Member {
+    Story *s;
+    unsigned number;
+    GRand *rand;
+    unsigned *left;
+    Coroutine *waiter;
+} Member;
+
+static bool coroutine_fn member_step(Member *m, int value)
+{
+    Story *s = m->s;
+    uint8_t buf[SECTOR];
+    int sector = g_rand_int_range(m->rand, 0, 64) * CROWD + m->number;
+
+    if (g_rand_int_range(m->rand, 0, 3) == 0) {
+        if (bdrv_co_flush(s->bs) < 0) {
+            return false;
+        }
+        for (int i = m->number; i < DISK_SECTORS; i += CROWD) {
+            memset(s->allowed[i], 0, sizeof(s->allowed[i]));
+            s->allowed[i][s->last[i]] = true;
+        }
+        return true;
+    }
+    memset(buf, value, SECTOR);
+    s->last[sector] = value;
+    s->allowed[sector][value] = true;
+    return bdrv_co_pwrite(s->user, sector * SECTOR, SECTOR, buf, 0) == 0;
+}
+
+static void coroutine_fn member_entry(void *opaque)
+{
+    Member *m = opaque;
+
+    for (int i = 1; i <= CROWD_STEPS && member_step(m, i); i++) {
+    }
+    g_rand_free(m->rand);
+    if (--*m->left == 0) {
+        aio_co_wake(m->waiter);
+    }
+}
+
+static bool coroutine_fn one_cut_in_a_crowd(const FvdImageSpec *spec, uint32_t seed,
+                                            unsigned moment)
+{
+    unsigned left = CROWD;
+    Member members[CROWD];
+    bool was_cut;
+    Story s;
+
+    story_begin(&s, spec, seed);
+    story_open(&s, false);
+    test_cut_set_delay(s.cut, 1000, seed);
+    test_cut_arm(s.cut, test_cut_moments(s.cut) + moment);
+    for (unsigned i = 0; i < CROWD; i++) {
+        members[i] =
+            (Member){&s, i, g_rand_new_with_seed(seed * 100 + i), &left, qemu_coroutine_self()};
+        aio_co_schedule(qemu_get_aio_context(), qemu_coroutine_create(member_entry, &members[i]));
+    }
+    qemu_coroutine_yield();
+    story_close(&s);
+    was_cut = test_cut_is_off(s.cut);
+    test_cut_set_delay(s.cut, 0, 0);
+    power_on(&s);
+    story_open(&s, false);
+    check_disk(&s);
+    story_close(&s);
+    story_end(&s);
+    return was_cut;
+}
+
+/* F10, D1: with blocks that come in, are written again, and are waited for. */
+static void coroutine_fn test_cuts_in_a_crowd(void)
+{
+    uint32_t seed = block_test_seed();
+    const char *text = g_getenv("SEEDS");
+    unsigned runs = text ? (unsigned)atoi(text) : 3;
+
+    for (unsigned run = 0; run < runs; run++) {
+        g_autoptr(GRand) rand = g_rand_new_with_seed(seed + run);
+        FvdImageSpec spec = cut_spec(rand);
+        unsigned moment = 1;
+
+        while (one_cut_in_a_crowd(&spec, seed + run, moment)) {
+            moment += g_rand_int_range(rand, 1, 4);
+        }
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------- main */
 
 static char *path;
@@ -402,6 +494,8 @@ static void add(void)
     block_test_add("/fvd/life/after a failed flush nothing is promised", test_failed_flush);
     block_test_add("/fvd/life/without a journal it is read-only", test_no_journal);
     block_test_add("/fvd/life/a power cut at any moment loses nothing that was flushed", test_cuts);
+    block_test_add("/fvd/life/nor does one among many writers of the same blocks",
+                   test_cuts_in_a_crowd);
 }
 
 int main(int argc, char **argv)
