@@ -134,6 +134,39 @@ static void coroutine_fn test_failed_flush(void)
     bdrv_co_unref(file);
 }
 
+/* Metadata in one file, data in another; a flush is of both. */
+static void coroutine_fn test_data_file(void)
+{
+    FvdImageSpec spec = small;
+    BlockDriverState *file = test_ram_new("file", 0), *data = test_ram_new("data", 0), *bs;
+    const char *options =
+        "{\"driver\": \"fvd\", \"file\": \"file\", \"data-file\": \"data\", \"backing\": null}";
+    BdrvChild *user;
+
+    spec.data_file = "elsewhere";
+    spec.base_size = spec.size;
+    spec.incompatible = FVD_INCOMPATIBLE_BLOCK_SUMS | FVD_INCOMPATIBLE_REMAP;
+    fvd_image_co_make(file, &spec);
+    bs = block_test_co_open("%s", options);
+    user = block_test_user(bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    test_ram_reset_counts(data);
+    block_test_co_fill(user, 100 * KiB, 300 * KiB, 7);
+    g_assert_cmpuint(test_ram_counts(data)->flushes, ==, 0);
+    g_assert_cmpint(bdrv_co_flush(bs), ==, 0);
+    g_assert_cmpuint(test_ram_counts(data)->flushes, ==, 1);
+    g_assert_cmpint(test_ram_allocated(data), >=, 300 * KiB);
+    block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+    bs = block_test_co_open("%s", options);
+    user = block_test_user(bs, BLK_PERM_CONSISTENT_READ);
+    block_test_co_expect(user, 0, 100 * KiB, 0);
+    block_test_co_expect(user, 100 * KiB, 300 * KiB, 7);
+    block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+    bdrv_co_unref(data);
+    bdrv_co_unref(file);
+}
+
 static void coroutine_fn test_no_journal(void)
 {
     FvdImageSpec spec = small;
@@ -492,6 +525,7 @@ static void add(void)
     block_test_add("/fvd/life/what nobody changes stays clean", test_begins_with_the_first_change);
     block_test_add("/fvd/life/an image is settled by a reopen, and goes on", test_reopen);
     block_test_add("/fvd/life/after a failed flush nothing is promised", test_failed_flush);
+    block_test_add("/fvd/life/data may be in a file of its own", test_data_file);
     block_test_add("/fvd/life/without a journal it is read-only", test_no_journal);
     block_test_add("/fvd/life/a power cut at any moment loses nothing that was flushed", test_cuts);
     block_test_add("/fvd/life/nor does one among many writers of the same blocks",
