@@ -3,6 +3,7 @@
 #include "monitor/commands/copying/target.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "block/open/open.h"
@@ -48,10 +49,17 @@ const char *new_target_format(BlockDriverState *bs)
     return drv->is_protocol ? "raw" : drv->format_name;
 }
 
+/* The name that the new image will know the backing file by: the image may be in another folder. */
+static char *absolute_name(const char *filename)
+{
+    return strchr(filename, ':') ? g_strdup(filename) : g_canonicalize_filename(filename, NULL);
+}
+
 int coroutine_fn new_target_co_create(const NewTarget *target, Error **errp)
 {
     BlockDriver *drv = bdrv_find_format(target->format);
     BlockCreateArgs create = {.filename = target->filename, .size = bdrv_getlength(target->source)};
+    g_autofree char *backing = NULL;
 
     if (create.size < 0) {
         error_setg_errno(errp, -create.size, "Unable to get length for '%s'",
@@ -71,8 +79,12 @@ int coroutine_fn new_target_co_create(const NewTarget *target, Error **errp)
             error_setg(errp, "Backing file not supported for file format '%s'", target->format);
             return -ENOTSUP;
         }
-        create.backing_file = bdrv_skip_filters(target->backing)->filename;
+        backing = absolute_name(bdrv_skip_filters(target->backing)->filename);
+        create.backing_file = backing;
         create.backing_format = new_target_format(target->backing);
+        /* It is open here, and may be written to: it cannot be opened again to be asked. */
+        create.backing_size = bdrv_getlength(target->backing);
+        create.has_backing_size = create.backing_size >= 0;
     }
     if (check_unused(target->filename, errp) < 0) {
         return -EBUSY;
