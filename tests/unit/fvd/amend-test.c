@@ -208,6 +208,36 @@ static void coroutine_fn versions_go_up_and_down(void)
     tree_free(t);
 }
 
+/* An old program's image gets the extension first. */
+static void coroutine_fn an_old_image_goes_up(void)
+{
+    Tree *t = tree_new(test_ram_new("f", 0), true, "{'version':'v1'}");
+    g_autofree uint8_t *buf = g_malloc(FVD_HEADER_REGION);
+    g_autofree FvdHeader *h = g_new(FvdHeader, 1);
+    ImageInfoSpecific *all;
+
+    block_test_co_fill(t->user, CHUNK, CHUNK, 1);
+    tree_close(t);
+    test_ram_peek(t->file, 0, buf, FVD_HEADER_REGION);
+    fvd_header_decode(buf, FVD_HEADER_REGION, h, &error_abort);
+    h->has_ext = false;
+    h->ext_size = 0;
+    h->compatible = h->autoclear = 0;
+    fvd_header_encode(h, buf);
+    test_ram_poke(t->file, 0, buf, FVD_HEADER_REGION);
+    tree_open(t);
+    amend(t, "{'version':'v2'}", &error_abort);
+    tree_reopen(t);
+    g_assert_cmpint(info_of(t, &all)->version, ==, BLOCKDEV_FVD_VERSION_V2);
+    qapi_free_ImageInfoSpecific(all);
+    block_test_co_expect(t->user, CHUNK, CHUNK, 1);
+    block_test_co_fill(t->user, CHUNK, CHUNK, 2);
+    tree_close(t);
+    expect_sound();
+    tree_open(t);
+    tree_free(t);
+}
+
 static void coroutine_fn the_base_gets_another_name_or_none(void)
 {
     Tree *t = tree_new(test_ram_new("f", 0), true, "{}");
@@ -292,18 +322,59 @@ static void coroutine_fn a_cut_while_it_is_emptied_shows_nothing_else(void)
     }
 }
 
+/* Old or new, and the disk is what it was. */
+static void coroutine_fn a_cut_while_it_is_amended_loses_nothing(void)
+{
+    static const char *const changes[][2] = {
+        {"v1", "{'version':'v2','copy_on_read':'on'}"},
+        {"v2", "{'version':'v1','storage_grow_unit':'1M'}"},
+        {"v2", "{'journal_size':'8k','add_storage_cmd':'something else'}"},
+    };
+    uint32_t seed = block_test_seed();
+
+    for (size_t n = 0; n < ARRAY_SIZE(changes); n++) {
+        g_autofree char *version = g_strdup_printf("{'version':'%s'}", changes[n][0]);
+        bool done = false;
+
+        for (unsigned moment = 1; !done; moment++) {
+            TestCutFate fate = {.seed = seed + moment, .tear_bytes = 512, .reorder = true};
+            BlockDriverState *file = test_cut_new("f", 8 * MiB);
+            Tree *t = tree_new(file, true, version);
+
+            block_test_co_fill(t->user, CHUNK, 3 * CHUNK, 1);
+            bdrv_co_flush(t->bs);
+            test_cut_arm(file, test_cut_moments(file) + moment);
+            done = amend(t, changes[n][1], NULL) == 0;
+            if (!test_cut_is_off(file)) {
+                test_cut_now(file);
+            }
+            tree_close(t);
+            test_cut_power_on(file, &fate);
+            expect_sound();
+            tree_open(t);
+            block_test_co_expect(t->user, 0, CHUNK, 0xb5);
+            block_test_co_expect(t->user, CHUNK, 3 * CHUNK, 1);
+            block_test_co_fill(t->user, 0, CHUNK, 2);
+            tree_free(t);
+        }
+    }
+}
+
 static void add(void)
 {
     bdrv_fvd_register();
     block_test_add("/fvd/amend/an image tells what it is", an_image_tells_what_it_is);
     block_test_add("/fvd/amend/options are amended and stay", options_are_amended_and_stay);
     block_test_add("/fvd/amend/versions go up and down", versions_go_up_and_down);
+    block_test_add("/fvd/amend/an old image goes up", an_old_image_goes_up);
     block_test_add("/fvd/amend/the base gets another name or none",
                    the_base_gets_another_name_or_none);
     block_test_add("/fvd/amend/an emptied image reads as its base",
                    an_emptied_image_reads_as_its_base);
     block_test_add("/fvd/amend/a cut while it is emptied shows nothing else",
                    a_cut_while_it_is_emptied_shows_nothing_else);
+    block_test_add("/fvd/amend/a cut while it is amended loses nothing",
+                   a_cut_while_it_is_amended_loses_nothing);
 }
 
 int main(int argc, char **argv)

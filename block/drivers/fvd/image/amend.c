@@ -175,6 +175,19 @@ static int coroutine_fn clear_journal(FvdState *s, const FvdHeader *h, Error **e
     return ret;
 }
 
+/* The extension is in the last sector that is written, and version 2 in the first: one step for each (AM1). */
+static int coroutine_fn add_extension(FvdState *s, Error **errp)
+{
+    g_autofree FvdHeader *h = g_memdup2(&s->header, sizeof(s->header));
+    int ret;
+
+    h->has_ext = true;
+    h->ext_size = FVD_EXT_BYTES;
+    memset(h->reserved, 0, FVD_EXT_BYTES);
+    ret = fvd_header_check(h, errp);
+    return ret == 0 ? change_header(s, h, errp) : ret;
+}
+
 static int apply_options(FvdHeader *h, const BlockdevCreateOptionsFvd *o, Error **errp)
 {
     int ret = fvd_set_prefetch(h, o, errp);
@@ -238,6 +251,9 @@ int coroutine_fn fvd_co_amend(BlockDriverState *bs, json_t *options, BdrvProgres
     g_autofree FvdHeader *h = opts ? settled_header(s, errp) : NULL;
     int ret = h ? apply_options(h, &opts->u.fvd, errp) : -EINVAL;
 
+    if (ret == 0 && h->has_ext && !s->header.has_ext) {
+        ret = add_extension(s, errp);
+    }
     if (ret == 0) {
         ret = clear_journal(s, h, errp);
     }

@@ -13,12 +13,13 @@
  * 6 with a clean_shutdown, flush.  A repair that is cut short is done again.
  *
  *   CK1  An image that was not shut down is no damage: its journal is replayed in memory.  Only a repair writes.
- *   CK2  What a check counts as damage and what keeps an image from being opened are the same, and more:
- *        checksums of the header and bits behind the last block harm nobody, but should not be.
+ *   CK2  What a check counts as damage and what keeps an image from being opened are the same, and one thing more:
+ *        bits behind the last block harm nobody, but should not be.
  *   CK3  The end of the file is cut off only when all that is before it is known.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 #include "block/drivers/fvd/image/image.h"
 #include "block/drivers/fvd/image/raw-image.h"
 #include "block/drivers/fvd/layout/check.h"
@@ -38,7 +39,10 @@ typedef struct Check {
     unsigned fix;
     bool was_dirty;
     bool to_store;  /* table, bitmap or header in memory have been repaired */
-    uint32_t used;  /* chunks; those of repairs included */
+    uint32_t used;  /* one more than the highest chunk; those of repairs included */
+    GArray *taken;  /* of uint32_t, sorted: chunks in use before repairs; NULL: not asked yet */
+    guint taken_at; /* of them, those below next_free */
+    uint32_t next_free;
     int64_t fixing; /* corruptions that are repaired when all is stored */
     uint64_t next_epoch;
 } Check;
@@ -143,9 +147,54 @@ static void set_entry(Check *c, uint32_t entry, uint32_t chunk)
     c->image.table[entry] = cpu_to_le32(chunk);
 }
 
+static int compare_u32(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* Where dirty bitmaps may be is in use, too. */
+static uint32_t bitmaps_end(const Check *c)
+{
+    const FvdHeader *h = &c->image.header;
+    int64_t end = h->bitmaps_offset + h->bitmaps_size - h->data_offset;
+
+    return h->autoclear & FVD_AUTOCLEAR_BITMAPS && fvd_header_has_table(h)
+               ? MIN(DIV_ROUND_UP(MAX(end, 0), h->chunk_size), c->g.chunks)
+               : 0;
+}
+
+/* The lowest chunk that no entry names; c->g.chunks or more: there is none. */
+static uint32_t take_free(Check *c)
+{
+    if (!c->taken) {
+        c->taken = g_array_new(false, false, sizeof(uint32_t));
+        for (uint32_t i = 0; i < c->g.table_entries; i++) {
+            uint32_t word = le32_to_cpu(c->image.table[i]), chunk = word & ~FVD_TABLE_DIRTY;
+
+            if (word != FVD_TABLE_EMPTY) {
+                g_array_append_val(c->taken, chunk);
+            }
+        }
+        g_array_sort(c->taken, compare_u32);
+        c->next_free = bitmaps_end(c);
+    }
+    while (c->taken_at < c->taken->len) {
+        uint32_t chunk = g_array_index(c->taken, uint32_t, c->taken_at);
+
+        if (chunk > c->next_free) {
+            break;
+        }
+        c->next_free += chunk == c->next_free;
+        c->taken_at++;
+    }
+    return c->next_free++;
+}
+
 static void coroutine_fn repair_twice(Check *c, const FvdFault *f)
 {
-    uint32_t to = c->used;
+    uint32_t to = take_free(c);
     Error *err = NULL;
 
     if (to >= c->g.chunks) {
@@ -163,7 +212,7 @@ static void coroutine_fn repair_twice(Check *c, const FvdFault *f)
         c->result->corruptions++;
         return;
     }
-    c->used++;
+    c->used = MAX(c->used, to + 1);
     set_entry(c, f->entry, to);
     say(c,
         "Repairing table entry %" PRIu32 ": it gets a copy, chunk %" PRIu32
@@ -193,19 +242,13 @@ static void coroutine_fn check_fault(Check *c, const FvdFault *f)
 
 static int coroutine_fn check_table(Check *c, Error **errp)
 {
-    const FvdHeader *h = &c->image.header;
     FvdTableCheck table;
     int ret = fvd_check_table(c->image.table, c->g.table_entries, c->g.chunks, &table);
 
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not check the table");
     } else {
-        c->used = table.used;
-        if (h->autoclear & FVD_AUTOCLEAR_BITMAPS && fvd_header_has_table(h)) {
-            int64_t end = h->bitmaps_offset + h->bitmaps_size - h->data_offset;
-
-            c->used = MAX(c->used, MIN(DIV_ROUND_UP(MAX(end, 0), h->chunk_size), c->g.chunks));
-        }
+        c->used = MAX(table.used, bitmaps_end(c));
         for (guint i = 0; i < table.faults->len; i++) {
             check_fault(c, &g_array_index(table.faults, FvdFault, i));
         }
@@ -219,7 +262,10 @@ static int coroutine_fn check_table(Check *c, Error **errp)
 
 /* --------------------------------------------------------------------------------- header and bitmap */
 
-/* Whoever does not know the checksums leaves them wrong, but he does not open version 2. */
+/*
+ * No damage by itself: a header of several sectors cannot be changed in one write, and the checksums are in the last;
+ * and whoever does not know version 2 leaves them wrong.  So this is a word, and no error.
+ */
 static void check_header_sums(Check *c)
 {
     const FvdHeader *h = &c->image.header;
@@ -228,14 +274,11 @@ static void check_header_sums(Check *c)
     if (!h->geometry_crc_wrong && !h->state_crc_wrong) {
         return;
     }
-    if (h->version == 1) {
-        say(c, "%s is not that of the header: a program that does not know it has written there",
-            which);
-        c->to_store |= c->fix != 0;
-        return;
-    }
-    say(c, "ERROR %s is not that of the header", which);
-    if (found(c)) {
+    say(c, "%s is not that of the header: %s", which,
+        h->version == 1 ? "a program that does not know it has written there"
+                        : "power has failed while it was changed, or it is damaged");
+    if (c->fix) {
+        c->to_store = true;
         say(c, "Repairing %s: the header is taken as it is", which);
     }
 }
@@ -278,6 +321,15 @@ static int64_t needed_end(const Check *c)
     return end;
 }
 
+/* A device, or what a server has, is as long as it is: what is behind the image takes nothing from anybody. */
+static bool has_fixed_length(BlockDriverState *bs)
+{
+    while (!bs->drv->is_protocol && bs->file) {
+        bs = bs->file->bs;
+    }
+    return !bs->drv->data->co_truncate || strcmp(bs->drv->format_name, "host_device") == 0;
+}
+
 static void coroutine_fn check_end(Check *c)
 {
     const FvdHeader *h = &c->image.header;
@@ -287,7 +339,7 @@ static void coroutine_fn check_end(Check *c)
     Error *err = NULL;
 
     c->result->image_end_offset = end;
-    if (behind <= usual) {
+    if (behind <= usual || has_fixed_length(c->image.data->bs)) {
         return;
     }
     leaks = DIV_ROUND_UP(behind, unit);
@@ -378,6 +430,9 @@ int coroutine_fn fvd_co_check(BlockDriverState *bs, BdrvCheckResult *result, uns
         result->corruptions++; /* and nothing can bring back what is not in the file */
     } else if (ret == 0) {
         ret = check_regions(c, errp);
+    }
+    if (c->taken) {
+        g_array_free(c->taken, true);
     }
     fvd_raw_close(&c->image);
     return ret;
