@@ -14,11 +14,11 @@ RAW = ['-f', 'raw']
 
 
 def files(t):
-    """What there is: names, lengths (the peer has none but whole sectors), much space or none."""
+    """What there is: names, lengths, much space or none."""
     found = {}
     for name in sorted(os.listdir(t.dir)):
         st = os.lstat(t.path(name))
-        found[name] = (st.st_mode, (st.st_size + 511) // 512, st.st_blocks > 8)
+        found[name] = (st.st_mode, st.st_size, st.st_blocks > 8)
     return found
 
 
@@ -60,6 +60,9 @@ def _(t):
         same(t, img, *args, '-o', 'help')
     for args in (['help'], ['?'], ['preallocation=off', '-o', 'help']):
         assert '\n  size=<size>            - Virtual disk size\n' in img.ok('create', *RAW, '-o', *args).out
+    same(t, img, *RAW, '-o', 'help', 'a.raw')
+    same(t, img, *RAW, '-o', 'nocow=off,preallocation=off', 'a.raw', '1M')
+    img.ok('create', *RAW, '-o', 'extent_size_hint=1M', 'a.raw', '1M')
     for name in ('nocow', 'preallocation', 'size'):
         assert f'\n  {name}=<' in img.ok('create', *RAW, '-o', 'help', 'a.raw').out
 

@@ -7,6 +7,7 @@
 #include "block/open/open.h"
 #include "programs/img/commands.h"
 #include "programs/img/create-options.h"
+#include "util/osdep.h"
 
 typedef struct Create {
     BlockCreateArgs args;
@@ -168,6 +169,8 @@ static int coroutine_fn create_co(void *opaque)
         if (!create->quiet) {
             tell_plan(create);
         }
+        /* Disks are made of whole sectors. */
+        args->size = ROUND_UP(MIN(args->size, INT64_MAX - BDRV_SECTOR_SIZE), BDRV_SECTOR_SIZE);
         img_set_interrupt_hook(cancel, create);
         args->options = create->others;
         args->progress = &create->progress;
