@@ -327,8 +327,11 @@ static void fvd_refresh_limits(BlockDriverState *bs)
 {
     FvdState *s = bs->opaque;
 
-    /* Children with larger blocks pad for themselves: the disk's length need not be a multiple of theirs. */
-    bs->bl.request_alignment = FVD_SECTOR_BYTES;
+    /*
+     * Of bytes, as clients expect of an image; children with larger blocks pad for themselves, and the disk's length
+     * need not be a multiple of theirs.
+     */
+    bs->bl.request_alignment = 1;
     bs->bl.max_transfer = s->write_max;
     bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED;
     bs->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;

@@ -212,11 +212,12 @@ static void coroutine_fn test_against_model(void)
 
 /* --------------------------------------------------------------------------------------- many at once */
 
-/* Each writer has sectors of its own, so that what must be there is known, in blocks that all share. */
+/* Each writer has units of its own, sectors or as small as a byte, so that what must be there is known, in blocks that all share. */
 enum { WRITERS = 12, WRITES = 30 };
 
 typedef struct Crowd {
     Scene *s;
+    int64_t unit;
     unsigned left;
     Coroutine *waiter;
 } Crowd;
@@ -231,23 +232,23 @@ static void coroutine_fn writer_entry(void *opaque)
 {
     Writer *w = opaque;
     Scene *s = w->crowd->s;
-    int64_t sectors = s->spec.size / SECTOR;
+    int64_t unit = w->crowd->unit, units = s->spec.size / unit;
     uint8_t buf[SECTOR];
 
     for (unsigned i = 0; i < WRITES; i++) {
-        int64_t sector = g_rand_int_range(w->rand, 0, sectors);
+        int64_t at = g_rand_int_range(w->rand, 0, units);
 
-        sector = sector - sector % WRITERS + w->number;
-        if (sector >= sectors) {
+        at = at - at % WRITERS + w->number;
+        if (at >= units) {
             continue;
         }
-        memset(buf, g_rand_int_range(w->rand, 0, 256), SECTOR);
-        memcpy(s->model + sector * SECTOR, buf, SECTOR);
-        g_assert_cmpint(bdrv_co_pwrite(s->user, sector * SECTOR, SECTOR, buf, 0), ==, 0);
+        memset(buf, g_rand_int_range(w->rand, 0, 256), unit);
+        memcpy(s->model + at * unit, buf, unit);
+        g_assert_cmpint(bdrv_co_pwrite(s->user, at * unit, unit, buf, 0), ==, 0);
         if (g_rand_int_range(w->rand, 0, 8) == 0) {
             g_assert_cmpint(bdrv_co_flush(s->bs), ==, 0);
         }
-        expect_model(s, sector * SECTOR, SECTOR);
+        expect_model(s, at * unit, unit);
     }
     g_rand_free(w->rand);
     if (--w->crowd->left == 0 && w->crowd->waiter) {
@@ -257,7 +258,8 @@ static void coroutine_fn writer_entry(void *opaque)
 
 static void coroutine_fn run_crowd(Scene *s, uint32_t seed)
 {
-    Crowd crowd = {.s = s, .left = WRITERS};
+    static const int64_t units[] = {1, 37, SECTOR, SECTOR};
+    Crowd crowd = {.s = s, .unit = units[seed % ARRAY_SIZE(units)], .left = WRITERS};
     Writer writers[WRITERS];
 
     for (unsigned i = 0; i < WRITERS; i++) {
