@@ -299,14 +299,14 @@ int fvd_add_change(FvdState *s, uint32_t first_chunk, uint32_t n_chunks, uint32_
 }
 
 int coroutine_fn fvd_co_record(FvdState *s, uint32_t first_chunk, uint32_t n_chunks,
-                               uint32_t first_block, uint32_t n_blocks, FvdJTicket *ret_ticket)
+                               uint32_t first_block, uint32_t n_blocks)
 {
     int ret;
 
     if (!n_chunks || !n_blocks || fvd_jpairs_possible(&s->geometry)) {
-        return fvd_add_change(s, first_chunk, n_chunks, first_block, n_blocks, ret_ticket);
+        return fvd_add_change(s, first_chunk, n_chunks, first_block, n_blocks, NULL);
     }
-    ret = fvd_add_change(s, first_chunk, n_chunks, 0, 0, ret_ticket);
+    ret = fvd_add_change(s, first_chunk, n_chunks, 0, 0, NULL);
     if (ret >= 0) {
         ret = fvd_journal_co_commit(s->journal, fvd_journal_last(s->journal));
     }
@@ -344,7 +344,7 @@ static int coroutine_fn record(FvdState *s, const FvdWrite *w)
         return hold_back(s, w, &now);
     }
     return fvd_co_record(s, w->need.first_chunk, w->need.n_chunks, w->need.first_block,
-                         w->need.n_blocks, NULL); /* D3 */
+                         w->need.n_blocks); /* D3 */
 }
 
 /* Steps 1 and 2, until what the map says fits what is held. */

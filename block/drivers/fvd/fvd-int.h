@@ -218,7 +218,7 @@ int fvd_add_change(FvdState *s, uint32_t first_chunk, uint32_t n_chunks, uint32_
  *                   first, and only then it yields: the ranges are held
  */
 int coroutine_fn fvd_co_record(FvdState *s, uint32_t first_chunk, uint32_t n_chunks,
-                               uint32_t first_block, uint32_t n_blocks, FvdJTicket *ret_ticket);
+                               uint32_t first_block, uint32_t n_blocks);
 int coroutine_fn fvd_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
 int coroutine_fn fvd_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,

@@ -140,12 +140,28 @@ static int coroutine_fn zero_in_place(FvdState *s, int64_t offset, int64_t end,
     return ret;
 }
 
-/* D2: all that has changed, in one record. */
+/* In the step in which the record is added, and so before anybody can be told that it is durable; @ticket 0: none. */
+static void queue_holes(FvdState *s, GPtrArray *holes, FvdJTicket ticket)
+{
+    for (unsigned i = 0; i < holes->len; i++) {
+        FvdHole *hole = holes->pdata[i];
+
+        if (ticket == 0) {
+            g_free(hole);
+            continue;
+        }
+        hole->ticket = ticket;
+        QSIMPLEQ_INSERT_TAIL(&s->holes, hole, next);
+    }
+}
+
+/* D2: all that has changed, in one record; where bits need one of their own it comes after the entries are durable. */
 static int coroutine_fn record_zeros(FvdState *s, const Zero *z)
 {
     const FvdMapNeed *need = &z->need;
     g_autoptr(GPtrArray) holes = holes_of(s, z->first_freed, z->n_freed);
-    bool table = need->record_table && need->n_empty < need->n_chunks;
+    bool table = need->record_table && need->n_empty < need->n_chunks, bits = need->record_bitmap;
+    bool apart = bits && need->n_chunks && !fvd_jpairs_possible(&s->geometry);
     FvdJTicket ticket = 0;
     int ret = 0;
 
@@ -153,19 +169,16 @@ static int coroutine_fn record_zeros(FvdState *s, const Zero *z)
         table |= fvd_map_free(s->map, z->first_freed, z->n_freed);
     }
     fvd_map_set_fresh(s->map, need->first_block, need->n_blocks);
-    if (table || need->record_bitmap) {
-        ret = fvd_co_record(s, need->first_chunk, need->n_chunks, need->first_block,
-                            need->record_bitmap ? need->n_blocks : 0, &ticket);
+    if (table || bits) {
+        ret = fvd_add_change(s, need->first_chunk, need->n_chunks, need->first_block,
+                             bits && !apart ? need->n_blocks : 0, &ticket);
     }
-    for (unsigned i = 0; i < holes->len; i++) {
-        FvdHole *hole = holes->pdata[i];
-
-        if (ret < 0 || ticket == 0) {
-            g_free(hole);
-            continue;
+    queue_holes(s, holes, ret < 0 ? 0 : ticket);
+    if (ret >= 0 && apart) {
+        ret = fvd_journal_co_commit(s->journal, ticket);
+        if (ret >= 0) {
+            ret = fvd_add_change(s, 0, 0, need->first_block, need->n_blocks, NULL);
         }
-        hole->ticket = ticket;
-        QSIMPLEQ_INSERT_TAIL(&s->holes, hole, next);
     }
     return ret;
 }
