@@ -27,6 +27,10 @@ void fvd_image_header(const FvdImageSpec *spec, FvdHeader *h)
     h->compatible = FVD_COMPATIBLE_TRAILERS;
     g_strlcpy(h->base_img, spec->base_img ?: "", sizeof(h->base_img));
     g_strlcpy(h->data_file, spec->data_file ?: "", sizeof(h->data_file));
+    h->copy_on_read = spec->copy_on_read;
+    h->max_outstanding_copy_on_read_data = spec->max_outstanding
+                                               ? (uint64_t)spec->max_outstanding
+                                               : h->max_outstanding_copy_on_read_data;
     if (spec->base_size) {
         h->base_img_size = spec->base_size;
         h->bitmap_size = place(&end, DIV_ROUND_UP(DIV_ROUND_UP(spec->base_size, h->block_size), 8),

@@ -24,6 +24,8 @@ typedef struct FvdImageSpec {
     int64_t grow_unit;
     int64_t slack; /* entries of the table beyond those that are needed */
     bool no_table, no_journal;
+    bool copy_on_read;
+    int64_t max_outstanding; /* of copy-on-read */
 } FvdImageSpec;
 
 /* The header of such an image, which passes fvd_header_check(); @spec must make sense. */

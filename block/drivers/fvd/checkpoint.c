@@ -52,7 +52,6 @@ int coroutine_fn fvd_co_flush_node(FvdState *s, BlockDriverState *bs)
     return ret;
 }
 
-/* The header's sector with what changes, durably. */
 static int coroutine_fn write_state(FvdState *s)
 {
     uint8_t *buf = qemu_try_blockalign(s->bs->file->bs, FVD_SECTOR_BYTES);
@@ -68,6 +67,17 @@ static int coroutine_fn write_state(FvdState *s)
     trace_fvd_write_state(s->bs->node_name, s->header.clean_shutdown,
                           s->header.stable_journal_epoch, ret);
     return ret < 0 ? ret : fvd_co_flush_node(s, s->bs->file->bs);
+}
+
+/* Two at once could land in either order, and the older one is not true any more (F5). */
+int coroutine_fn fvd_co_write_state(FvdState *s)
+{
+    int ret;
+
+    qemu_co_mutex_lock(&s->state_lock);
+    ret = write_state(s);
+    qemu_co_mutex_unlock(&s->state_lock);
+    return ret;
 }
 
 /* ------------------------------------------------------------------------------------------- pages */
@@ -134,7 +144,7 @@ static int coroutine_fn checkpoint(void *opaque, unsigned half, FvdJTicket upto,
     }
     if (ret >= 0) {
         s->header.stable_journal_epoch = stable_epoch;
-        ret = write_state(s);
+        ret = fvd_co_write_state(s);
     }
     trace_fvd_checkpoint(s->bs->node_name, half, upto, stable_epoch, ret);
     return ret;
@@ -178,7 +188,7 @@ static int coroutine_fn recover(FvdState *s)
     if (ret >= 0) {
         s->header.stable_journal_epoch = s->next_epoch;
         s->header.clean_shutdown = 1;
-        ret = write_state(s);
+        ret = fvd_co_write_state(s);
     }
     trace_fvd_recover(s->bs->node_name, fvd_map_pages(s->map), s->next_epoch, ret);
     if (ret >= 0) {
@@ -230,7 +240,7 @@ static int coroutine_fn begin(FvdState *s)
     s->header.stable_journal_epoch = s->next_epoch;
     s->header.clean_shutdown = 0;
     s->header.autoclear &= FVD_AUTOCLEAR_KNOWN;
-    ret = write_state(s); /* F1 */
+    ret = fvd_co_write_state(s); /* F1 */
     trace_fvd_begin_changes(s->bs->node_name, s->next_epoch, ret);
     if (ret < 0) {
         return ret;
@@ -276,6 +286,10 @@ int coroutine_fn fvd_co_settle(FvdState *s)
     if (!j) {
         return s->failed ? -EIO : 0;
     }
+    ret = s->failed ? -EIO : fvd_co_soft_keep(s);
+    if (ret < 0) {
+        fvd_fail(s);
+    }
     fvd_sums_gather(s, true);
     ret = fvd_journal_co_close(j);
     fvd_sums_reset(s);
@@ -294,7 +308,7 @@ int coroutine_fn fvd_co_settle(FvdState *s)
     if (ret >= 0) {
         s->header.stable_journal_epoch = s->next_epoch;
         s->header.clean_shutdown = 1;
-        ret = write_state(s); /* F7 */
+        ret = fvd_co_write_state(s); /* F7 */
     }
     if (ret < 0) {
         fvd_fail(s);

@@ -82,8 +82,7 @@ int coroutine_fn fvd_co_check_block(FvdState *s, uint64_t block, uint32_t crc, b
     return ret;
 }
 
-/* Without a base node what is in the base reads as zeros. */
-static int coroutine_fn read_base(FvdState *s, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+int coroutine_fn fvd_co_read_base(FvdState *s, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
                                   size_t qiov_offset, BdrvRequestFlags flags)
 {
     BdrvChild *base = s->bs->backing;
@@ -106,7 +105,7 @@ static int coroutine_fn read_runs(FvdState *s, int64_t offset, int64_t bytes, QE
     for (; bytes > 0 && ret >= 0; offset += run, qiov_offset += run, bytes -= run) {
         switch (fvd_map_read(s->map, offset, bytes, &run, &place)) {
         case FVD_MAP_BASE:
-            ret = read_base(s, offset, run, qiov, qiov_offset, flags);
+            ret = fvd_co_read_and_keep(s, offset, run, qiov, qiov_offset, flags);
             break;
         case FVD_MAP_ZERO:
             qemu_iovec_memset(qiov, qiov_offset, 0, run);
@@ -160,7 +159,7 @@ static int coroutine_fn copy_large(FvdState *s, int64_t offset, int64_t end)
 
         piece = MIN(end - offset, COPY_AT_ONCE);
         qemu_iovec_init_buf(&qiov, buf, piece);
-        ret = read_base(s, offset, piece, &qiov, 0, 0);
+        ret = fvd_co_read_base(s, offset, piece, &qiov, 0, 0);
         if (ret >= 0) {
             ret = transfer(s, true, offset, piece, &qiov, 0, 0);
         }
@@ -199,10 +198,10 @@ static int coroutine_fn write_summed(FvdState *s, FvdWrite *w)
     qemu_iovec_init_buf(&all, buf, total);
     qemu_iovec_to_buf(w->qiov, w->qiov_offset, buf + head, w->bytes);
     if (head) {
-        ret = read_base(s, w->need.start, head, &all, 0, 0);
+        ret = fvd_co_read_base(s, w->need.start, head, &all, 0, 0);
     }
     if (ret >= 0 && w->need.end > end) {
-        ret = read_base(s, end, w->need.end - end, &all, end - w->need.start, 0);
+        ret = fvd_co_read_base(s, end, w->need.end - end, &all, end - w->need.start, 0);
     }
     if (ret >= 0) {
         w->sums = g_new0(uint32_t, w->need.n_blocks);
@@ -234,10 +233,10 @@ static int coroutine_fn write_merged(FvdState *s, const FvdWrite *w)
     }
     qemu_iovec_init_buf(&copied, buf, head + tail);
     if (head) {
-        ret = read_base(s, w->need.start, head, &copied, 0, 0);
+        ret = fvd_co_read_base(s, w->need.start, head, &copied, 0, 0);
     }
     if (tail && ret >= 0) {
-        ret = read_base(s, end, tail, &copied, head, 0);
+        ret = fvd_co_read_base(s, end, tail, &copied, head, 0);
     }
     if (ret >= 0) {
         qemu_iovec_init(&all, w->qiov->niov + 2);

@@ -48,6 +48,7 @@ typedef struct FvdState {
     int64_t journal_buffer_size; /* bytes; 0: the default */
     int64_t journal_interval_ns; /* 0: the default */
     int64_t write_max;           /* bytes of a write whose records surely fit into half a journal */
+    bool copy_on_read;
 
     /* Home AioContext. */
     FvdHeader
@@ -65,6 +66,7 @@ typedef struct FvdState {
     CoMutex begin_lock;
     CoRwlock
         changing; /* for reading: who writes or flushes; for writing: who changes the disk's size */
+    CoMutex state_lock; /* one write of the header's sector at a time, of what is true then */
     unsigned drained;
 
     /* store.c: who is at work where, and how far the data file is ready to be taken. */
@@ -81,6 +83,10 @@ typedef struct FvdState {
 
     /* sums.c: by their numbers, blocks whose records are held back, and those that are recorded by their sums. */
     GHashTable *held, *summed;
+
+    /* base/soft.c */
+    uint64_t kept_outstanding; /* bytes that guests have read, and that are not in the image yet */
+    bool soft;                 /* blocks have come into the image without a record */
 } FvdState;
 
 /*
@@ -190,6 +196,9 @@ int coroutine_fn fvd_co_begin_changes(FvdState *s, bool journaled);
  */
 int coroutine_fn fvd_co_settle(FvdState *s);
 
+/* fvd_co_write_state() - the header's sector with what changes, as s->header has it, durably */
+int coroutine_fn fvd_co_write_state(FvdState *s);
+
 /* fvd_fail() - something that was acknowledged may be lost: from now on no write and no flush succeeds */
 void fvd_fail(FvdState *s);
 
@@ -199,11 +208,37 @@ int coroutine_fn fvd_co_flush_node(FvdState *s, BlockDriverState *bs);
 /* How many bytes a write may have so that its records fit into half a journal; 0: not even those of one chunk. */
 int64_t fvd_write_max(const FvdHeader *header, const FvdJGeometry *geometry);
 
+/* base/soft.c: blocks that come into the image from the base, and of which nobody is told before they are recorded. */
+
+/*
+ * fvd_co_read_and_keep() - read what is in the base; with copy-on-read the blocks are kept, after the return
+ *
+ * Flags: NO_SERIALISING is a job's read of old contents, and nothing is kept.
+ */
+int coroutine_fn fvd_co_read_and_keep(FvdState *s, int64_t offset, int64_t bytes,
+                                      QEMUIOVector *qiov, size_t qiov_offset,
+                                      BdrvRequestFlags flags);
+
+/**
+ * fvd_co_soft_keep() - all blocks that came into the image without a record get one, for the next commit
+ *
+ * Context: coroutine, home AioContext; there is a journal.  Yields.
+ *
+ * Return: 0; -EIO, the journal has failed.
+ */
+int coroutine_fn fvd_co_soft_keep(FvdState *s);
+
+extern const BlockDriverPrefetch fvd_prefetch;
+
 /* data.c */
 
 /* fvd_co_write() - fvd_co_pwritev() for who holds changing */
 int coroutine_fn fvd_co_write(FvdState *s, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
                               size_t qiov_offset);
+
+/* fvd_co_read_base() - without a base node what is in the base reads as zeros */
+int coroutine_fn fvd_co_read_base(FvdState *s, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+                                  size_t qiov_offset, BdrvRequestFlags flags);
 
 /*
  * fvd_add_change() - these entries and blocks, as they are now, into the journal; never yields

@@ -30,7 +30,7 @@
  *  t9  | and the epoch                                 the new data; the record is void
  *
  * The rules F1 to F10 are those of docs/formats/fvd.rst, "Order of writes"; the files have their own besides: D data.c,
- * ST store.c, J journal-buf.c, MP map.c, R layout/jrecord.h.
+ * ST store.c, SW base/soft.c, J journal-buf.c, MP map.c, R layout/jrecord.h.
  *
  * This file: the image's life.  An image is settled, which means closed cleanly on disk, whenever nothing is under way
  * and it is closed or reopened; it is begun again by the next change.
@@ -95,6 +95,18 @@ static int journal_options(const BlockdevOptionsFvd *o, int64_t *ret_size, int64
     }
     *ret_size = size;
     *ret_ns = ms * NS_PER_MS;
+    return 0;
+}
+
+/* The image's own wish is no order: where nothing can be written it is left alone. */
+static int copy_on_read_option(const BlockdevOptionsFvd *o, const FvdHeader *h, bool writable,
+                               bool *ret_on, Error **errp)
+{
+    if (o->has_copy_on_read && o->copy_on_read && !writable) {
+        error_setg(errp, "'copy-on-read' needs an image that is open for writing");
+        return -EINVAL;
+    }
+    *ret_on = o->has_copy_on_read ? o->copy_on_read : h->copy_on_read != 0;
     return 0;
 }
 
@@ -265,6 +277,7 @@ static void free_state(FvdState *s)
     qemu_co_mutex_destroy(&s->grow_lock);
     qemu_co_queue_destroy(&s->punched);
     fvd_sums_free(s);
+    qemu_co_mutex_destroy(&s->state_lock);
 }
 
 static int coroutine_fn fvd_co_open(BlockDriverState *bs, const BlockdevOptions *opts, Error **errp)
@@ -288,7 +301,11 @@ static int coroutine_fn fvd_co_open(BlockDriverState *bs, const BlockdevOptions 
     qemu_co_mutex_init(&s->grow_lock);
     qemu_co_queue_init(&s->punched);
     fvd_sums_init(s);
+    qemu_co_mutex_init(&s->state_lock);
     ret = open_image(bs, o, errp);
+    if (ret == 0) {
+        ret = copy_on_read_option(o, &s->header, !bs->read_only, &s->copy_on_read, errp);
+    }
     if (ret == 0 && !(bs->open_flags & BDRV_O_CHECK)) {
         ret = open_base(bs, o, errp);
     }
@@ -354,6 +371,7 @@ static void fvd_child_perm(BlockDriverState *bs, BdrvChild *c, BdrvChildRole rol
 
 typedef struct Reopened {
     int64_t journal_buffer_size, journal_interval_ns;
+    bool copy_on_read;
 } Reopened;
 
 static int coroutine_fn fvd_co_reopen_prepare(BlockDriverState *bs, const BlockdevOptions *opts,
@@ -365,6 +383,10 @@ static int coroutine_fn fvd_co_reopen_prepare(BlockDriverState *bs, const Blockd
     int ret =
         journal_options(&opts->u.fvd, &next.journal_buffer_size, &next.journal_interval_ns, errp);
 
+    if (ret == 0) {
+        ret = copy_on_read_option(&opts->u.fvd, &s->header, flags & BDRV_O_RDWR, &next.copy_on_read,
+                                  errp);
+    }
     if (ret == 0 && (flags & BDRV_O_RDWR)) {
         ret = check_writable(s, errp);
     }
@@ -389,6 +411,7 @@ static void fvd_reopen_commit(BlockDriverState *bs, void *state)
 
     s->journal_buffer_size = next->journal_buffer_size;
     s->journal_interval_ns = next->journal_interval_ns;
+    s->copy_on_read = next->copy_on_read;
     g_free(next);
 }
 
@@ -517,6 +540,7 @@ static BlockDriver bdrv_fvd = {
     .life = &fvd_life,
     .data = &fvd_data,
     .image = &fvd_image,
+    .prefetch = &fvd_prefetch,
 };
 
 void bdrv_fvd_register(void)

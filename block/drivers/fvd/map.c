@@ -23,6 +23,8 @@
  *        in the step that made it so.
  *   MP7  A page is marked when a record of it becomes durable, for the half this record is in.  Whoever waits for all
  *        records of a half, then writes its pages, has them all.
+ *   MP8  Where bits are to be recorded the chunks are those of whole blocks: the rest of a block may be there, fresh, in
+ *        chunks that no record has.
  */
 #include "block/drivers/fvd/map.h"
 
@@ -376,7 +378,7 @@ static bool block_in_base(const FvdMap *m, int64_t offset)
 
 void fvd_map_write_need(const FvdMap *m, int64_t offset, int64_t bytes, FvdMapNeed *need)
 {
-    int64_t end = offset + bytes;
+    int64_t end = offset + bytes, from = offset, to = end;
 
     assert(offset >= 0 && bytes > 0 && bytes <= m->disk_bytes - offset);
     *need = (FvdMapNeed){.start = offset, .end = end};
@@ -395,10 +397,14 @@ void fvd_map_write_need(const FvdMap *m, int64_t offset, int64_t bytes, FvdMapNe
         need->record_bitmap = bits_find(m->stale, m->recorded, need->first_block,
                                         (uint64_t)need->first_block + need->n_blocks,
                                         false) < (uint64_t)need->first_block + need->n_blocks;
+        if (need->record_bitmap) { /* MP8 */
+            from = offset / m->block_size * m->block_size;
+            to = MAX(end, last_end);
+        }
     }
     if (m->chunks) {
-        need->first_chunk = (uint32_t)(need->start / m->chunk_size);
-        need->n_chunks = (uint32_t)((need->end - 1) / m->chunk_size) - need->first_chunk + 1;
+        need->first_chunk = (uint32_t)(from / m->chunk_size);
+        need->n_chunks = (uint32_t)((to - 1) / m->chunk_size) - need->first_chunk + 1;
         for (uint32_t i = 0; i < need->n_chunks; i++) {
             uint32_t value = entry(m, need->first_chunk + i);
 
@@ -540,6 +546,12 @@ static bool give_up(FvdMap *m, uint32_t i)
     return false;
 }
 
+bool fvd_map_is_dirty(const FvdMap *m, uint32_t i)
+{
+    check_chunks(m, i, 1);
+    return is_dirty(entry(m, i));
+}
+
 void fvd_map_untake(FvdMap *m, uint32_t first, uint32_t n)
 {
     check_chunks(m, first, n);
@@ -578,6 +590,21 @@ void fvd_map_set_fresh(FvdMap *m, uint32_t first, uint32_t n)
             bit_set(m->fresh, i);
         }
     }
+}
+
+uint32_t fvd_map_soft_run(const FvdMap *m, uint32_t from, uint32_t *ret_first)
+{
+    uint64_t at = from, n = 0;
+
+    while ((at = bits_find(m->fresh, m->fresh, at, m->blocks, true)) < m->blocks &&
+           bit_get(m->recorded, at)) {
+        at++;
+    }
+    while (at + n < m->blocks && bit_get(m->fresh, at + n) && !bit_get(m->recorded, at + n)) {
+        n++;
+    }
+    *ret_first = (uint32_t)at;
+    return (uint32_t)n;
 }
 
 void fvd_map_forget_base(FvdMap *m)

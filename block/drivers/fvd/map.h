@@ -103,7 +103,7 @@ int64_t fvd_map_place(const FvdMap *map, int64_t offset, int64_t bytes, int64_t 
  */
 typedef struct FvdMapNeed {
     int64_t start, end; /* the write, with what is copied */
-    /* Chunks that it touches, copies included; none without a table. */
+    /* Chunks that it touches, and those of all blocks that are to be recorded; none without a table. */
     uint32_t first_chunk, n_chunks;
     uint32_t n_empty; /* of them, to be taken */
     /* Blocks that it makes stand in the image; none behind the base. */
@@ -140,6 +140,9 @@ int fvd_map_take(FvdMap *map, uint32_t first_chunk, uint32_t n_chunks, bool *ret
  */
 void fvd_map_untake(FvdMap *map, uint32_t first_chunk, uint32_t n_chunks);
 
+/* fvd_map_is_dirty() - whether the chunk of this entry is in no record: given up, it may be another's at once */
+bool fvd_map_is_dirty(const FvdMap *map, uint32_t chunk);
+
 /**
  * fvd_map_free() - the entries of a range become EMPTY
  *
@@ -156,6 +159,9 @@ bool fvd_map_is_recorded(const FvdMap *map, uint32_t block);
 
 /* fvd_map_set_fresh() - these blocks are in the image, for who reads; their data is there */
 void fvd_map_set_fresh(FvdMap *map, uint32_t first_block, uint32_t n_blocks);
+
+/* fvd_map_soft_run() - the first run of blocks from @from on that are fresh and in no record: how many, and from where */
+uint32_t fvd_map_soft_run(const FvdMap *map, uint32_t from, uint32_t *ret_first);
 
 /* Chunks of the data file: 1 + the highest that is or was in use.  Raised, it keeps what is below for others. */
 uint32_t fvd_map_used(const FvdMap *map);

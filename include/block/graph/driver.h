@@ -232,6 +232,42 @@ typedef struct BlockDriverImage {
     int coroutine_fn (*co_make_empty)(BlockDriverState *bs, Error **errp);
 } BlockDriverImage;
 
+/* What an image says of how its backing file is to be copied into it.  0: it says nothing. */
+typedef struct BdrvPrefetchInfo {
+    int64_t unit; /* bytes; what is loaded and stored begins at a multiple of it */
+    uint32_t slots;
+    int64_t bytes_per_slot;
+    /* Bytes a second.  Below the least somebody else needs the storage; the most is a limit. */
+    int64_t min_read_throughput, min_write_throughput;
+    int64_t max_read_throughput, max_write_throughput;
+    int64_t throttle_ns; /* the longest time to stay away then */
+    int64_t read_measure_ns, write_measure_ns;
+} BdrvPrefetchInfo;
+
+/*
+ * Images into which all that is in the backing file can be copied, while they are written, until they need it no
+ * more.  Coroutines, home AioContext of the writable node; callers count themselves (bdrv_inc_in_flight()).
+ * What is in the backing file still is what co_block_status() does not call ALLOCATED.
+ */
+typedef struct BlockDriverPrefetch {
+    void (*get_info)(BlockDriverState *bs, BdrvPrefetchInfo *ret_info);
+    /* What the backing file has there, whole units, or up to the end of what is in the backing file. */
+    int coroutine_fn (*co_load)(BlockDriverState *bs, int64_t offset, int64_t bytes, void *buf);
+    /*
+     * Into the image with it, wherever that does not have something newer; NULL: zeros.  Waits for whoever is at
+     * work there, so that all of the range is in the image after a success.  A crash may undo it.
+     */
+    int coroutine_fn (*co_store)(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                 const void *buf);
+    /* What was stored so far survives a crash. */
+    int coroutine_fn (*co_keep)(BlockDriverState *bs);
+    /*
+     * The backing file is needed no more, durably, and nothing is read from it.  Return: 0; -EAGAIN, something is
+     * in the backing file still; negative errno.
+     */
+    int coroutine_fn (*co_finish)(BlockDriverState *bs);
+} BlockDriverPrefetch;
+
 typedef struct BlockDriver {
     const char *format_name; /* the value of "driver" */
     bool is_filter;          /* shows its one FILTERED child unchanged */
@@ -240,7 +276,8 @@ typedef struct BlockDriver {
     size_t instance_size;
     const BlockDriverLife *life;
     const BlockDriverData *data;
-    const BlockDriverImage *image; /* may be NULL */
+    const BlockDriverImage *image;       /* may be NULL */
+    const BlockDriverPrefetch *prefetch; /* may be NULL */
     QLIST_ENTRY(BlockDriver) list;
 } BlockDriver;
 

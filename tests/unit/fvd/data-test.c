@@ -26,10 +26,10 @@ typedef struct Scene {
 
 static void coroutine_fn open_image(Scene *s)
 {
-    s->bs =
-        block_test_co_open("{\"driver\": \"fvd\", \"node-name\": \"image\", \"file\": \"file\", "
-                           "\"discard\": \"unmap\", \"backing\": %s}",
-                           s->base ? "\"base\"" : "null");
+    s->bs = block_test_co_open(
+        "{\"driver\": \"fvd\", \"node-name\": \"image\", \"file\": \"file\", "
+        "\"discard\": \"unmap\", \"backing\": %s, \"copy-on-read\": %s}",
+        s->base ? "\"base\"" : "null", g_rand_boolean(s->rand) ? "true" : "false");
     s->user = block_test_user(s->bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE);
 }
 
