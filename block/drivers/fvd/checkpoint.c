@@ -236,7 +236,10 @@ static int coroutine_fn begin(FvdState *s)
     if (ret < 0) {
         return ret;
     }
-    fvd_co_store_start(s);
+    ret = fvd_co_store_start(s);
+    if (ret < 0) {
+        return ret;
+    }
     s->header.stable_journal_epoch = s->next_epoch;
     s->header.clean_shutdown = 0;
     s->header.autoclear &= FVD_AUTOCLEAR_KNOWN;

@@ -106,8 +106,12 @@ bool coroutine_fn fvd_co_range_begin(FvdState *s, FvdRange *r, FvdRangeKind kind
                                      int64_t end);
 void fvd_range_end(FvdState *s, FvdRange *r);
 
-/* fvd_co_store_start() - before the first change: what is behind the last chunk in use holds nothing any more */
-void coroutine_fn fvd_co_store_start(FvdState *s);
+/*
+ * fvd_co_store_start() - before the first change: what is behind the last chunk in use holds nothing any more, durably
+ *
+ * Return: 0; negative errno, a flush has failed, and with it the image.
+ */
+int coroutine_fn fvd_co_store_start(FvdState *s);
 
 /**
  * fvd_co_take() - see to it that chunks of the disk have places, which read as zeros durably (F3)

@@ -11,7 +11,8 @@
  *        device) is zeroed and flushed.  (F3)
  *   ST2  A chunk that was given back holds old data: it is zeroed and flushed as it is taken.
  *   ST3  What a crash left behind the last chunk in use, written for an entry that was lost with its record, is cut
- *        off before the first change; where it cannot be cut off it is behind ready_end.
+ *        off before the first change, durably: else it would come back with an entry whose record survives a crash, and
+ *        the new length not; where it cannot be cut off it is behind ready_end.
  *   ST4  ready_end only moves over chunks nobody has written to: who has taken one beyond it writes after it has
  *        passed.
  */
@@ -122,12 +123,12 @@ static int coroutine_fn set_length(FvdState *s, int64_t length, bool exact)
     return ret;
 }
 
-void coroutine_fn fvd_co_store_start(FvdState *s)
+int coroutine_fn fvd_co_store_start(FvdState *s)
 {
     int64_t length = bdrv_getlength(s->data->bs), needed;
 
     if (!fvd_header_has_table(&s->header)) {
-        return; /* nothing is taken: all of the disk has its place */
+        return 0; /* nothing is taken: all of the disk has its place */
     }
     if (s->header.autoclear & FVD_AUTOCLEAR_BITMAPS) {
         /* Extents that no entry names are in use: whatever the file holds may be one. */
@@ -139,10 +140,11 @@ void coroutine_fn fvd_co_store_start(FvdState *s)
     }
     s->ready_end = chunk_place(s, fvd_map_used(s->map));
     needed = needed_end(s);
-    if (length > needed) {
-        set_length(s, needed,
-                   true); /* ST3: a device refuses, and keeps what it has behind ready_end */
+    /* ST3: a device refuses, and keeps what it has behind ready_end. */
+    if (length > needed && set_length(s, needed, true) >= 0) {
+        return fvd_co_flush_node(s, s->data->bs);
     }
+    return 0;
 }
 
 /* The file grows by as much as its header says, or else by what is needed.  Devices do not. */
