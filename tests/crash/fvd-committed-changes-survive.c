@@ -14,6 +14,7 @@
 #include "coro/sleep.h"
 #include "tests/lib/block-test.h"
 #include "tests/lib/test-cut.h"
+#include "tests/lib/test-slow.h"
 #include "util/osdep.h"
 
 #define ENTRIES     1024
@@ -52,41 +53,6 @@ typedef struct Story {
     bool taken[BLOCKS], recorded[BLOCKS]; /* for a write of its bits; handed to the journal */
     unsigned applied;                     /* of added, in table and bitmap */
 } Story;
-
-/* ------------------------------------------------------------------ a disk whose requests take a while */
-
-static GRand *slow_rand;
-
-static void coroutine_fn take_a_while(void)
-{
-    qemu_co_sleep_ns(g_rand_int_range(slow_rand, 0, 30));
-}
-
-static int coroutine_fn slow_pwritev(BlockDriverState *node, int64_t offset, int64_t bytes,
-                                     QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
-{
-    int ret;
-
-    take_a_while();
-    ret = bdrv_co_pwritev_part(node->file, offset, bytes, qiov, qiov_offset, flags);
-    take_a_while();
-    return ret;
-}
-
-static int coroutine_fn slow_flush(BlockDriverState *node)
-{
-    int ret;
-
-    take_a_while();
-    ret = bdrv_co_flush(node->file->bs);
-    take_a_while();
-    return ret;
-}
-
-static const BlockDriverLife slow_life = {0};
-static const BlockDriverData slow_data = {.co_pwritev = slow_pwritev, .co_flush = slow_flush};
-static const BlockDriver slow_driver = {
-    .format_name = "slow", .is_filter = true, .life = &slow_life, .data = &slow_data};
 
 /* ------------------------------------------------------------------------- what the journal's owner does */
 
@@ -353,13 +319,10 @@ static Story *coroutine_fn story_new(uint32_t seed)
     Story *s = g_new0(Story, 1);
 
     s->seed = seed;
-    s->rand = slow_rand = g_rand_new_with_seed(seed);
+    s->rand = g_rand_new_with_seed(seed);
     s->journal_bytes = 4 * KiB * g_rand_int_range(s->rand, 2, JOURNAL_MAX / (4 * KiB) + 1);
     s->disk = test_cut_new("disk", DISK_BYTES);
-    s->slow = bdrv_new(&slow_driver, "slow", &error_abort);
-    s->slow->open_flags = BDRV_O_RDWR;
-    s->slow->total_bytes = DISK_BYTES;
-    bdrv_attach_child(s->slow, s->disk, "file", BDRV_CHILD_FILTERED, &error_abort);
+    s->slow = test_slow_new("slow", s->disk, s->rand, 30);
     bdrv_co_unref(s->disk); /* the filter has one */
     s->user = block_test_user(s->slow, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
     s->added = g_array_new(false, false, sizeof(Added));

@@ -73,6 +73,17 @@ void block_test_add(const char *path, void (*coroutine_test)(void))
     g_test_add_data_func_full(path, t, run_coroutine_test, g_free);
 }
 
+bool block_test_sanitized(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return true;
+#elif defined(__has_feature)
+    return __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+#else
+    return false;
+#endif
+}
+
 uint32_t block_test_seed(void)
 {
     static bool said;

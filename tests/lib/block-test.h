@@ -24,6 +24,9 @@ void block_test_add(const char *path, void (*coroutine_test)(void));
 /* SEED from the environment, else one of its own; printed once as a TAP comment. */
 uint32_t block_test_seed(void);
 
+/* Whether a sanitizer makes everything some ten times as slow. */
+bool block_test_sanitized(void);
+
 /* A file name in a directory that is removed at exit; g_free() it. */
 char *block_test_path(const char *name);
 

@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether the test of power cuts bites: mistakes are put into the FVD driver, one at a time, and it must fail.
+
+    tests/crash/mutants.py                  all of tests/crash/mutants/*.patch, some minutes
+    tests/crash/mutants.py -k WORD ...      those whose names have one of the words
+    tests/crash/mutants.py --seeds N        so many stories of each kind are told to find one (60)
+    tests/crash/mutants.py --dir DIR        where the copy of the tree is made, and kept for the next time
+
+The first lines of a patch say which rule it breaks (docs/formats/fvd.rst, "Order of writes").  The tree without a
+mistake is built and tested first.
+"""
+import argparse
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+TREE = pathlib.Path(__file__).resolve().parents[2]
+TARGET = 'tests/crash/crash-fvd-survives-power-cuts'
+# Stories that tell nothing in so long a time are as good as a failure: a mutant may wait for ever.
+TIMEOUT = 600
+
+
+def copy_tree(to):
+    """What git knows, and what is new; files that are the same keep their time, so that little is built again."""
+    names = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=TREE, check=True,
+                           capture_output=True, text=True).stdout.split('\n')
+    for name in filter(None, names):
+        source, copy = TREE / name, to / name
+        if not source.is_file():
+            copy.unlink(missing_ok=True)
+        elif not copy.exists() or copy.read_bytes() != source.read_bytes():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, copy)
+
+
+def build(tree):
+    if not (tree / 'build/build.ninja').exists():
+        subprocess.run(['./configure'], cwd=tree, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(['ninja', '-C', 'build', TARGET], cwd=tree, capture_output=True, text=True)
+    return None if done.returncode == 0 else done.stdout[-2000:]
+
+
+def test(tree, seeds, seed):
+    """What the test says when it fails; None when it does not."""
+    try:
+        done = subprocess.run(['build/' + TARGET, '--tap'], cwd=tree, capture_output=True, text=True,
+                              timeout=TIMEOUT, env={'SEEDS': str(seeds), 'SEED': str(seed)})
+    except subprocess.TimeoutExpired:
+        return f'nothing happened for {TIMEOUT} s'
+    if done.returncode == 0:
+        return None
+    text = done.stdout + done.stderr
+    found = re.search(r'SEED=\d+ moment.*|SEED=\d+: .*|.*[Aa]ssertion.*', text)
+    return found.group(0) if found else text[-300:]
+
+
+def apply(tree, patch, *options):
+    return subprocess.run(['patch', '-p1', '-s', '-F0', *options, '-i', patch], cwd=tree,
+                          capture_output=True, text=True)
+
+
+def one(tree, patch, args):
+    """Whether it was caught."""
+    start = time.monotonic()
+    tried = apply(tree, patch)
+    if tried.returncode:
+        apply(tree, patch, '-R', '-f')
+        print(f'STALE     {patch.stem}: {tried.stdout.strip()}')
+        return False
+    broken = build(tree)
+    says = None if broken else test(tree, args.seeds, args.seed)
+    copy_tree(tree)
+    took = f'{time.monotonic() - start:.0f} s'
+    if broken:
+        print(f'BROKEN    {patch.stem}: {broken}')
+    elif says:
+        print(f'caught    {patch.stem} ({took}): {says}')
+    else:
+        print(f'SURVIVED  {patch.stem} ({took})')
+    return not broken and says is not None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('-k', nargs='*', default=[])
+    parser.add_argument('--seeds', type=int, default=60)
+    parser.add_argument('--seed', type=int, default=1)
+    parser.add_argument('--dir', type=pathlib.Path)
+    args = parser.parse_args()
+    patches = [p for p in sorted((TREE / 'tests/crash/mutants').glob('*.patch'))
+               if not args.k or any(word in p.stem for word in args.k)]
+    with tempfile.TemporaryDirectory(prefix='mutants-') as made:
+        tree = (args.dir or pathlib.Path(made)).resolve()
+        tree.mkdir(exist_ok=True)
+        copy_tree(tree)
+        says = build(tree) or test(tree, args.seeds, args.seed)
+        if says:
+            sys.exit(f'without a mistake it fails, too: {says}')
+        sys.stdout.reconfigure(line_buffering=True)
+        caught = sum(one(tree, patch, args) for patch in patches)
+    print(f'{caught} of {len(patches)} caught')
+    sys.exit(caught != len(patches))
+
+
+if __name__ == '__main__':
+    main()

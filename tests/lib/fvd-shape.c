@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See fvd-story.h: what an image is like, made and looked at without the driver. */
+#include <string.h>
+#include "block/drivers/fvd/layout/jrecord.h"
+#include "block/drivers/fvd/layout/replay.h"
+#include "tests/lib/fvd-story.h"
+#include "util/osdep.h"
+
+/* What was on a device before. */
+#define GARBAGE_BYTE 0xEE
+
+static int64_t one_of(GRand *rand, const int64_t *sizes, int n)
+{
+    return sizes[g_rand_int_range(rand, 0, n)];
+}
+
+static int64_t pages(int64_t bytes)
+{
+    return ROUND_UP(bytes, 4 * KiB);
+}
+
+static void choose_shape(FvdStory *s)
+{
+    static const int64_t chunks[] = {1024, 2048, 4096, 4096, 3584, 8192, 16384};
+    static const int64_t blocks[] = {512, 1024, 2048, 4096, 4096, 3072, 8192};
+    FvdShape *shape = &s->shape;
+    GRand *rand = s->rand;
+    bool base = s->wants & FVD_STORY_BASE ||
+                (!(s->wants & FVD_STORY_NO_BASE) && g_rand_int_range(rand, 0, 2));
+
+    shape->chunk_size = one_of(rand, chunks, ARRAY_SIZE(chunks));
+    shape->block_size = one_of(rand, blocks, ARRAY_SIZE(blocks));
+    shape->disk_bytes = shape->chunk_size * g_rand_int_range(rand, 6, 24) -
+                        (int64_t)512 * g_rand_int_range(rand, 0, 2);
+    shape->disk_bytes = MIN(shape->disk_bytes, 128 * KiB);
+    if (base) {
+        shape->base_bytes =
+            g_rand_int_range(rand, 0, 3) ? shape->disk_bytes : shape->disk_bytes / 1024 / 3 * 1024;
+    }
+    shape->journal_size =
+        s->wants & FVD_STORY_TINY_JOURNAL ? 8 * KiB : 4 * KiB * g_rand_int_range(rand, 2, 9);
+    shape->device = s->wants & FVD_STORY_DEVICE || g_rand_int_range(rand, 0, 4) == 0;
+    shape->data_file = s->wants & FVD_STORY_DATA_FILE || g_rand_int_range(rand, 0, 6) == 0;
+    shape->old = s->wants & FVD_STORY_OLD;
+    shape->grow_unit = g_rand_int_range(rand, 0, 2) ? 0 : 4 * shape->chunk_size;
+    if (base && !shape->device && g_rand_int_range(rand, 0, 8) == 0) {
+        shape->chunk_size = 0; /* and with it the table */
+    }
+}
+
+static int64_t data_capacity(const FvdShape *shape)
+{
+    /* Chunks that were given back are free later: room for twice as many. */
+    return pages(shape->chunk_size ? 2 * shape->disk_bytes + 8 * shape->chunk_size
+                                   : shape->disk_bytes);
+}
+
+static void make_header(FvdStory *s, FvdHeader *h)
+{
+    FvdShape *shape = &s->shape;
+    int64_t at = FVD_HEADER_REGION;
+
+    fvd_header_init(h);
+    h->virtual_disk_size = shape->disk_bytes;
+    h->base_img_size = shape->base_bytes;
+    h->block_size = shape->block_size;
+    h->chunk_size = shape->chunk_size ? shape->chunk_size : FVD_CHUNK_SIZE_DEFAULT;
+    h->storage_grow_unit = shape->grow_unit;
+    h->compatible = FVD_COMPATIBLE_TRAILERS;
+    if (shape->base_bytes) {
+        strcpy(h->base_img, "base");
+        h->bitmap_offset = at;
+        at += h->bitmap_size = pages(1);
+    }
+    if (shape->chunk_size) {
+        h->table_offset = at;
+        at += h->table_size = pages(1);
+    }
+    h->journal_offset = at;
+    at += h->journal_size = shape->journal_size;
+    if (shape->data_file) {
+        strcpy(h->data_file, "data");
+        at = 0;
+    }
+    h->data_offset = shape->data_offset = at;
+    shape->capacity = at + data_capacity(shape);
+    if (shape->old) {
+        h->has_ext = false;
+        h->compatible = 0;
+    } else if (g_rand_int_range(s->rand, 0, 2)) {
+        h->version = 2;
+        h->incompatible = FVD_INCOMPATIBLE_REMAP;
+    }
+    fvd_header_check(h, &error_abort);
+}
+
+void fvd_disks_new(const FvdShape *shape, const char *prefix, FvdDisks *ret_disks)
+{
+    g_autofree char *disk = g_strdup_printf("%sdisk", prefix);
+    g_autofree char *data = g_strdup_printf("%sdata", prefix);
+    int64_t regions = FVD_HEADER_REGION + 2 * pages(1) + shape->journal_size;
+    int64_t length = shape->chunk_size ? 0 : shape->disk_bytes;
+    BlockDriverState **of_data = shape->data_file ? &ret_disks->data : &ret_disks->disk;
+
+    *ret_disks = (FvdDisks){0};
+    if (shape->data_file) {
+        ret_disks->disk = test_cut_new(disk, regions);
+    }
+    *of_data = shape->device ? test_cut_new(shape->data_file ? data : disk, shape->capacity)
+                             : test_cut_new_file(shape->data_file ? data : disk,
+                                                 shape->data_offset + length, shape->capacity);
+    if (shape->data_file) {
+        test_cut_share_power(ret_disks->data, ret_disks->disk);
+    }
+}
+
+void coroutine_fn fvd_disks_free(FvdDisks *disks)
+{
+    bdrv_co_unref(disks->disk);
+    if (disks->data) {
+        bdrv_co_unref(disks->data);
+    }
+}
+
+/* A device holds something else; table and bitmap are as whoever makes an image writes them, the journal too. */
+static void format(FvdStory *s, const FvdHeader *h)
+{
+    BlockDriverState *of_data = s->disks.data ? s->disks.data : s->disks.disk;
+    int64_t end = h->journal_offset + h->journal_size;
+    g_autofree uint8_t *meta = g_malloc0(end);
+
+    if (s->shape.device) {
+        g_autofree uint8_t *garbage = g_malloc(s->shape.capacity);
+
+        memset(garbage, GARBAGE_BYTE, s->shape.capacity);
+        test_cut_poke(of_data, 0, garbage, s->shape.capacity);
+    }
+    fvd_header_encode(h, meta);
+    if (h->table_offset) {
+        memset(meta + h->table_offset, 0xff, h->table_size);
+    }
+    test_cut_poke(s->disks.disk, 0, meta, end);
+}
+
+void fvd_story_make_image(FvdStory *s)
+{
+    g_autofree FvdHeader *h = g_new(FvdHeader, 1);
+
+    choose_shape(s);
+    make_header(s, h);
+    fvd_disks_new(&s->shape, "", &s->disks);
+    format(s, h);
+}
+
+/* ------------------------------------------------------------------------------------- as the bytes say */
+
+typedef struct Peek {
+    FvdStory *s;
+    FvdHeader *h;
+    BlockDriverState *disk, *data;
+    uint32_t *table;
+    uint8_t *bitmap;
+} Peek;
+
+static void peek_sector(const Peek *p, int64_t sector, uint8_t *ret_buf)
+{
+    const FvdHeader *h = p->h;
+    int64_t offset = sector * SECTOR_MODEL_BYTES, place = h->data_offset + offset;
+    int64_t block = offset / h->block_size;
+
+    if (offset < h->base_img_size && !(p->bitmap[block / 8] >> block % 8 & 1)) {
+        sector_model_fill(ret_buf, SECTOR_MODEL_BASE, sector, 1);
+        return;
+    }
+    if (h->table_offset) {
+        uint32_t entry = le32_to_cpu(p->table[offset / h->chunk_size]);
+
+        if (entry == FVD_TABLE_EMPTY) {
+            memset(ret_buf, 0, SECTOR_MODEL_BYTES);
+            return;
+        }
+        place = h->data_offset + (int64_t)entry * h->chunk_size + offset % h->chunk_size;
+    }
+    test_cut_peek_stable(p->data, place, ret_buf, SECTOR_MODEL_BYTES);
+}
+
+void fvd_story_peek(FvdStory *s, const FvdDisks *disks, uint8_t *ret_buf)
+{
+    g_autofree uint8_t *head = g_malloc(FVD_HEADER_REGION);
+    g_autofree FvdHeader *h = g_new(FvdHeader, 1);
+    g_autofree uint32_t *table = NULL;
+    g_autofree uint8_t *bitmap = NULL;
+    Peek p = {.s = s, .h = h, .data = disks->data ? disks->data : disks->disk};
+    uint32_t used;
+
+    test_cut_peek_stable(disks->disk, 0, head, FVD_HEADER_REGION);
+    fvd_header_decode(head, FVD_HEADER_REGION, h, &error_abort);
+    g_assert_cmpuint(h->clean_shutdown, !=, 0);
+    g_assert_false(h->geometry_crc_wrong || h->state_crc_wrong);
+    p.table = table = g_malloc0(MAX(h->table_size, 1));
+    p.bitmap = bitmap = g_malloc0(MAX(h->bitmap_size, 1));
+    test_cut_peek_stable(disks->disk, h->table_offset, table, h->table_size);
+    test_cut_peek_stable(disks->disk, h->bitmap_offset, bitmap, h->bitmap_size);
+    if (h->table_offset) {
+        fvd_table_check(table, fvd_header_chunks(h), fvd_header_data_chunks(h), &used,
+                        &error_abort);
+    }
+    for (int64_t i = 0; i < s->shape.disk_bytes / SECTOR_MODEL_BYTES; i++) {
+        peek_sector(&p, i, ret_buf + i * SECTOR_MODEL_BYTES);
+    }
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* See fvd-story.h: the life of an image, and its guests. */
+#include <errno.h>
+#include <inttypes.h>
+#include "coro/sleep.h"
+#include "block/open/open.h"
+#include "tests/lib/block-test.h"
+#include "tests/lib/fvd-story.h"
+#include "tests/lib/test-ram.h"
+#include "tests/lib/test-slow.h"
+#include "util/osdep.h"
+
+#define GUESTS      5
+#define DELAY_NS    30
+/* The largest request of a guest, in sectors; one in a few dozen is larger. */
+#define SECTORS_MAX 24
+
+/* ------------------------------------------------------------------------------------------------- life */
+
+FvdStory *fvd_story_new(uint32_t seed, unsigned wants)
+{
+    FvdStory *s = g_new0(FvdStory, 1);
+
+    s->seed = seed;
+    s->wants = wants;
+    s->rand = g_rand_new_with_seed(seed);
+    fvd_story_make_image(s);
+    if (s->shape.base_bytes) {
+        g_autofree uint8_t *bytes = g_malloc(s->shape.base_bytes);
+
+        sector_model_fill(bytes, SECTOR_MODEL_BASE, 0, s->shape.base_bytes / SECTOR_MODEL_BYTES);
+        s->base = test_ram_new("base", s->shape.base_bytes);
+        test_ram_poke(s->base, 0, bytes, s->shape.base_bytes);
+    }
+    s->model = sector_model_new(s->shape.disk_bytes / SECTOR_MODEL_BYTES,
+                                s->shape.base_bytes / SECTOR_MODEL_BYTES);
+    return s;
+}
+
+void coroutine_fn fvd_story_free(FvdStory *s)
+{
+    fvd_disks_free(&s->disks);
+    if (s->base) {
+        bdrv_co_unref(s->base);
+    }
+    sector_model_free(s->model);
+    g_rand_free(s->rand);
+    g_free(s);
+}
+
+BlockDriverState *coroutine_fn fvd_story_co_open_on(FvdStory *s, const char *node_name,
+                                                    BlockDriverState *disk, BlockDriverState *data,
+                                                    bool read_only, Error **errp)
+{
+    g_autofree char *of_data =
+        data ? g_strdup_printf(", 'data-file': '%s'", data->node_name) : NULL;
+    g_autofree char *text = g_strdup_printf(
+        "{'driver': 'fvd', 'node-name': '%s', 'file': '%s', 'backing': %s%s,"
+        " 'read-only': %s, 'discard': 'unmap', 'journal-interval': 1,"
+        " 'journal-buffer-size': %d}",
+        node_name, disk->node_name, s->base ? "'base'" : "null", of_data ? of_data : "",
+        read_only ? "true" : "false", 4096 << (s->seed % 3));
+    g_autofree char *json = g_strdelimit(g_steal_pointer(&text), "'", '"');
+    g_autoptr(BlockdevOptions) opts = block_test_options("%s", json);
+
+    return bdrv_co_open(opts, errp);
+}
+
+bool coroutine_fn fvd_story_co_open(FvdStory *s)
+{
+    Error *err = NULL;
+
+    s->slow_disk = test_slow_new("slow-disk", s->disks.disk, s->rand, DELAY_NS);
+    if (s->disks.data) {
+        s->slow_data = test_slow_new("slow-data", s->disks.data, s->rand, DELAY_NS);
+    }
+    s->image = fvd_story_co_open_on(s, "image", s->slow_disk, s->slow_data, false, &err);
+    if (!s->image) {
+        if (!test_cut_is_off(s->disks.disk)) {
+            g_error("SEED=%u: the image cannot be opened: %s", s->seed, error_get_pretty(err));
+        }
+        error_free(err);
+        fvd_story_co_close(s);
+        return false;
+    }
+    s->user = block_test_user(s->image, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    return true;
+}
+
+void coroutine_fn fvd_story_co_close(FvdStory *s)
+{
+    if (s->image) {
+        block_test_co_user_free(s->user);
+        bdrv_co_unref(s->image);
+    }
+    bdrv_co_unref(s->slow_disk);
+    if (s->slow_data) {
+        bdrv_co_unref(s->slow_data);
+    }
+    s->image = s->slow_disk = s->slow_data = NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------ guests */
+
+static void choose_range(FvdStory *s, int64_t *ret_first, int64_t *ret_n)
+{
+    int64_t n = sector_model_sectors(s->model), most = MIN(SECTORS_MAX, n);
+
+    switch (g_rand_int_range(s->rand, 0, 24)) {
+    case 0:
+        most = n;
+        break;
+    case 1 ... 12:
+        most = MIN(most, 3);
+        break;
+    default:
+        break;
+    }
+    *ret_n = g_rand_int_range(s->rand, 1, most + 1);
+    *ret_first = g_rand_int_range(s->rand, 0, n - *ret_n + 1);
+    if (g_rand_boolean(s->rand)) { /* where others are, too */
+        *ret_first %= MAX(n / 8, 1);
+        *ret_n = MIN(*ret_n, n - *ret_first);
+    }
+}
+
+/* Without power everything may fail; else nothing may, but for a lack of space. */
+static int outcome(FvdStory *s, const char *what, int ret)
+{
+    if (ret < 0 && ret != -ENOSPC && !test_cut_is_off(s->disks.disk)) {
+        g_error("SEED=%u: a %s failed with %d", s->seed, what, ret);
+    }
+    return ret;
+}
+
+static void coroutine_fn one_write(FvdStory *s)
+{
+    bool fua = g_rand_int_range(s->rand, 0, 10) == 0 && !(s->wants & FVD_STORY_NO_FLUSH);
+    g_autofree uint8_t *buf = NULL;
+    SectorModelOp op;
+    int64_t first, n;
+    int ret;
+
+    choose_range(s, &first, &n);
+    buf = g_malloc(n * SECTOR_MODEL_BYTES);
+    sector_model_write_begin(s->model, SECTOR_MODEL_WRITE, first, n, &op);
+    sector_model_fill(buf, op.id, first, n);
+    ret = bdrv_co_pwrite(s->user, first * SECTOR_MODEL_BYTES, n * SECTOR_MODEL_BYTES, buf,
+                         fua ? BDRV_REQ_FUA : 0);
+    sector_model_write_end(s->model, &op, outcome(s, "write", ret), fua);
+}
+
+static void coroutine_fn one_zeroes(FvdStory *s, SectorModelKind kind)
+{
+    BdrvRequestFlags flags = g_rand_boolean(s->rand) ? BDRV_REQ_MAY_UNMAP : 0;
+    SectorModelOp op;
+    int64_t first, n, offset, bytes;
+    int ret;
+
+    choose_range(s, &first, &n);
+    if (s->shape.chunk_size && g_rand_boolean(s->rand)) { /* whole chunks */
+        int64_t per = s->shape.chunk_size / SECTOR_MODEL_BYTES;
+
+        first = first / per * per;
+        n = MIN(ROUND_UP(n, per), sector_model_sectors(s->model) - first);
+    }
+    offset = first * SECTOR_MODEL_BYTES;
+    bytes = n * SECTOR_MODEL_BYTES;
+    sector_model_write_begin(s->model, kind, first, n, &op);
+    ret = kind == SECTOR_MODEL_DISCARD ? bdrv_co_pdiscard(s->user, offset, bytes)
+                                       : bdrv_co_pwrite_zeroes(s->user, offset, bytes, flags);
+    sector_model_write_end(s->model, &op, outcome(s, "write of zeroes", ret), false);
+}
+
+static void coroutine_fn one_read(FvdStory *s)
+{
+    g_autofree uint8_t *buf = NULL;
+    SectorModelRead *read;
+    int64_t first, n, bad;
+    int ret;
+
+    choose_range(s, &first, &n);
+    buf = g_malloc(n * SECTOR_MODEL_BYTES);
+    read = sector_model_read_begin(s->model, first, n);
+    ret = bdrv_co_pread(s->user, first * SECTOR_MODEL_BYTES, n * SECTOR_MODEL_BYTES, buf, 0);
+    if (outcome(s, "read", ret) < 0) {
+        sector_model_read_drop(read);
+        return;
+    }
+    bad = sector_model_read_end(s->model, read, buf);
+    if (bad >= 0) {
+        g_error("SEED=%u: a read finds %u in sector %" PRId64, s->seed,
+                sector_model_id(buf + (bad - first) * SECTOR_MODEL_BYTES, bad), bad);
+    }
+}
+
+static void coroutine_fn one_flush(FvdStory *s)
+{
+    uint32_t began = sector_model_flush_begin(s->model);
+    int ret = outcome(s, "flush", bdrv_co_flush(s->image));
+
+    if (ret < 0 && !test_cut_is_off(s->disks.disk)) {
+        g_error("SEED=%u: a flush failed with %d", s->seed, ret);
+    }
+    sector_model_flush_end(s->model, began, ret);
+}
+
+static void coroutine_fn one_op(FvdStory *s)
+{
+    bool gives_back = s->wants & FVD_STORY_GIVE_BACK;
+    int flushes = s->wants & FVD_STORY_FLUSH_STORM ? 12 : s->wants & FVD_STORY_NO_FLUSH ? 0 : 4;
+    int dice = g_rand_int_range(s->rand, 0, 14 + flushes + (gives_back ? 14 : 0));
+
+    switch (dice) {
+    case 0:
+    case 1:
+        one_read(s);
+        break;
+    case 2:
+        one_zeroes(s, SECTOR_MODEL_ZEROES);
+        break;
+    case 3:
+        one_zeroes(s, SECTOR_MODEL_DISCARD);
+        break;
+    case 4 ... 13:
+        one_write(s);
+        break;
+    default:
+        if (dice < 14 + flushes) {
+            one_flush(s);
+        } else {
+            one_zeroes(s, dice & 1 ? SECTOR_MODEL_ZEROES : SECTOR_MODEL_DISCARD);
+        }
+        break;
+    }
+}
+
+static void coroutine_fn guest_entry(void *opaque)
+{
+    FvdStory *s = opaque;
+
+    while (s->ops_left-- > 0 && !test_cut_is_off(s->disks.disk)) {
+        one_op(s);
+        if (g_rand_int_range(s->rand, 0, s->wants & FVD_STORY_NO_FLUSH ? 5 : 20) == 0) {
+            qemu_co_sleep_ns(g_rand_int_range(s->rand, 0, 3000000)); /* the journal's timer runs */
+        } else {
+            qemu_co_sleep_ns(g_rand_int_range(s->rand, 0, 2 * DELAY_NS));
+        }
+    }
+    s->running--;
+}
+
+uint8_t *coroutine_fn fvd_story_co_read_all(FvdStory *s, BdrvChild *user)
+{
+    uint8_t *buf = g_malloc(s->shape.disk_bytes);
+
+    if (bdrv_co_pread(user, 0, s->shape.disk_bytes, buf, 0) < 0) {
+        g_free(buf);
+        return NULL;
+    }
+    return buf;
+}
+
+/* With nothing in flight what is read is what will be read. */
+static void coroutine_fn look_around(FvdStory *s)
+{
+    SectorModelRead *read = sector_model_read_begin(s->model, 0, sector_model_sectors(s->model));
+    g_autofree uint8_t *buf = fvd_story_co_read_all(s, s->user);
+    int64_t bad;
+
+    if (!buf) {
+        outcome(s, "read", -EIO); /* the journal's timer runs, and power may go at what it writes */
+        sector_model_read_drop(read);
+        return;
+    }
+    bad = sector_model_read_end(s->model, read, buf);
+    if (bad >= 0) {
+        g_error("SEED=%u: %u is in sector %" PRId64, s->seed,
+                sector_model_id(buf + bad * SECTOR_MODEL_BYTES, bad), bad);
+    }
+    sector_model_seen(s->model, buf);
+}
+
+void coroutine_fn fvd_story_co_run(FvdStory *s, unsigned ops)
+{
+    s->ops_left = ops;
+    s->running = GUESTS;
+    for (int i = 0; i < GUESTS; i++) {
+        aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(guest_entry, s));
+    }
+    while (s->running > 0) {
+        qemu_co_sleep_ns(100);
+    }
+    if (!test_cut_is_off(s->disks.disk)) {
+        look_around(s);
+    }
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fvd-story: an FVD image on disks whose power may be cut, guests that write to it at random, and what must be in it.
+ *
+ *      guests ──▶ image (fvd) ──▶ slow-disk ──▶ disk (test-cut) ──┐
+ *         │          │     └────▶ slow-data ──▶ data (test-cut) ──┴─ one switch
+ *         ▼          └──────────▶ base (test-ram)
+ *      sector-model
+ *
+ * All is drawn from one seed.  On the virtual clock, main AioContext.
+ */
+#ifndef TESTS_LIB_FVD_STORY_H
+#define TESTS_LIB_FVD_STORY_H
+
+#include "block/graph/graph.h"
+#include "tests/lib/sector-model.h"
+#include "tests/lib/test-cut.h"
+
+/* What the image is like. */
+typedef struct FvdShape {
+    int64_t disk_bytes;
+    int64_t base_bytes; /* 0: no base */
+    int64_t chunk_size; /* 0: no table, the disk is in one piece */
+    int64_t block_size;
+    int64_t journal_size;
+    int64_t grow_unit;
+    int64_t data_offset, capacity; /* of the file of the chunks */
+    bool device;                   /* of a fixed size, and full of something else */
+    bool data_file;
+    bool old; /* an old program made it: no extension, no trailers */
+} FvdShape;
+
+/* What a story is to have; the rest is as the seed says. */
+enum {
+    FVD_STORY_BASE = 1 << 0,
+    FVD_STORY_NO_BASE = 1 << 1,
+    FVD_STORY_DEVICE = 1 << 2,
+    FVD_STORY_DATA_FILE = 1 << 3,
+    FVD_STORY_OLD = 1 << 4,
+    FVD_STORY_TINY_JOURNAL = 1 << 5, /* two pages, so that it comes to its end all the time */
+    FVD_STORY_GIVE_BACK = 1 << 6,    /* many zeroes and discards */
+    FVD_STORY_FLUSH_STORM = 1 << 7,
+    FVD_STORY_NO_FLUSH = 1 << 8,
+};
+
+/* The nodes that an image is on. */
+typedef struct FvdDisks {
+    BlockDriverState *disk, *data; /* test-cut; data: NULL without data_file */
+} FvdDisks;
+
+typedef struct FvdStory {
+    uint32_t seed;
+    unsigned wants;
+    GRand *rand;
+    FvdShape shape;
+    FvdDisks disks;
+    BlockDriverState *base; /* NULL: none */
+    SectorModel *model;
+    /* While the image is open. */
+    BlockDriverState *slow_disk, *slow_data, *image;
+    BdrvChild *user;
+    unsigned running; /* guests */
+    int ops_left;
+} FvdStory;
+
+/* A shape by s->seed, and a new image on new disks; what fvd_story_new() begins with. */
+void fvd_story_make_image(FvdStory *s);
+FvdStory *fvd_story_new(uint32_t seed, unsigned wants);
+void coroutine_fn fvd_story_free(FvdStory *s);
+
+/* Disks for images of this shape, with nothing on them; and what fvd_disks_new() has taken. */
+void fvd_disks_new(const FvdShape *shape, const char *prefix, FvdDisks *ret_disks);
+void coroutine_fn fvd_disks_free(FvdDisks *disks);
+
+/*
+ * The image on these nodes, which may be filters, opened; NULL with @errp set.  For bdrv_co_unref().  The base is
+ * the story's.
+ */
+BlockDriverState *coroutine_fn fvd_story_co_open_on(FvdStory *s, const char *node_name,
+                                                    BlockDriverState *disk, BlockDriverState *data,
+                                                    bool read_only, Error **errp);
+
+/* Open it, slow; false if the power went meanwhile.  And close it, whether there is power or not. */
+bool coroutine_fn fvd_story_co_open(FvdStory *s);
+void coroutine_fn fvd_story_co_close(FvdStory *s);
+/* Guests write, read and flush, @ops times in all or until the power is off.  What they read is checked. */
+void coroutine_fn fvd_story_co_run(FvdStory *s, unsigned ops);
+/* The whole disk of an image; NULL without power.  For g_free(). */
+uint8_t *coroutine_fn fvd_story_co_read_all(FvdStory *s, BdrvChild *user);
+
+/*
+ * The whole disk as the bytes of the image say, without the driver: it was shut down cleanly, table and bitmap are
+ * sound.  @ret_buf: disk_bytes.
+ */
+void fvd_story_peek(FvdStory *s, const FvdDisks *disks, uint8_t *ret_buf);
+
+#endif
