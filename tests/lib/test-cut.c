@@ -352,10 +352,20 @@ static const BlockDriver bdrv_test_cut = {
     .data = &cut_data,
 };
 
+/* By its name drivers know that its length is not theirs to choose. */
+static const BlockDriver bdrv_test_cut_device = {
+    .format_name = "host_device",
+    .is_protocol = true,
+    .instance_size = sizeof(CutState),
+    .life = &cut_life,
+    .data = &cut_data,
+};
+
 static BlockDriverState *cut_new(const char *node_name, bool is_file, int64_t size,
                                  int64_t capacity)
 {
-    BlockDriverState *bs = bdrv_new(&bdrv_test_cut, node_name, &error_abort);
+    BlockDriverState *bs =
+        bdrv_new(is_file ? &bdrv_test_cut : &bdrv_test_cut_device, node_name, &error_abort);
     CutState *s = bs->opaque;
 
     s->power = g_new0(Switch, 1);
