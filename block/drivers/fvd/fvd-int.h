@@ -19,7 +19,7 @@
  *        read      -      -      -      waits  waits
  *        write     -      -      -      waits  waits
  *        copy      -      -      waits  waits  waits
- *        take      -      -      -      waits  waits
+ *        take      waits  waits  waits  waits  waits
  *        free      waits  waits  waits  waits  waits
  */
 typedef enum FvdRangeKind {

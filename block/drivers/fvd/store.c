@@ -32,14 +32,18 @@
 
 /* ------------------------------------------------------------------------------------------- ranges */
 
+/*
+ * Chunks are taken when nobody is there: a read or write that waited with the taker, or looks at the map once more, would
+ * find places that do not read as zeros yet, and what is written there would be zeroed afterwards.
+ */
 static bool excludes(FvdRangeKind before, FvdRangeKind now)
 {
     switch (before) {
     case FVD_RANGE_READ:
     case FVD_RANGE_WRITE:
-        return now == FVD_RANGE_FREE;
+        return now == FVD_RANGE_FREE || now == FVD_RANGE_TAKE;
     case FVD_RANGE_COPY:
-        return now == FVD_RANGE_COPY || now == FVD_RANGE_FREE;
+        return now == FVD_RANGE_COPY || now == FVD_RANGE_FREE || now == FVD_RANGE_TAKE;
     default:
         return true;
     }
