@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * F1 to F8: guests write to an FVD image, and power is cut at every write and every flush that the driver makes, while
+ * F1 to F8, F10: guests write to an FVD image, and power is cut at every write and every flush that the driver makes, while
  * it is used, opened, closed and recovered.  What was not flushed is dropped, torn, reordered.
  *
  *      a life of the image    open --- guests --- close, or power --- open --- guests ...
@@ -496,6 +496,16 @@ static void coroutine_fn test_no_flush(void)
     tell_some(FVD_STORY_NO_FLUSH | FVD_STORY_NO_BASE);
 }
 
+static void coroutine_fn test_sums(void)
+{
+    tell_some(FVD_STORY_SUMS | FVD_STORY_BASE);
+}
+
+static void coroutine_fn test_sums_given_back(void)
+{
+    tell_some(FVD_STORY_SUMS | FVD_STORY_BASE | FVD_STORY_GIVE_BACK);
+}
+
 static void add_tests(void)
 {
     bdrv_fvd_register();
@@ -510,6 +520,9 @@ static void add_tests(void)
     block_test_add("/crash/fvd/chunks that are given back survive the power", test_give_back);
     block_test_add("/crash/fvd/a storm of flushes survives the power", test_flush_storm);
     block_test_add("/crash/fvd/a disk that nobody flushes survives the power", test_no_flush);
+    block_test_add("/crash/fvd/blocks recorded with checksums survive the power", test_sums);
+    block_test_add("/crash/fvd/blocks recorded with checksums, and given back, survive the power",
+                   test_sums_given_back);
 }
 
 int main(int argc, char **argv)

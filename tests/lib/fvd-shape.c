@@ -87,9 +87,12 @@ static void make_header(FvdStory *s, FvdHeader *h)
     if (shape->old) {
         h->has_ext = false;
         h->compatible = 0;
-    } else if (g_rand_int_range(s->rand, 0, 2)) {
+    } else if (s->wants & FVD_STORY_SUMS || g_rand_int_range(s->rand, 0, 2)) {
         h->version = 2;
         h->incompatible = FVD_INCOMPATIBLE_REMAP;
+        if (shape->base_bytes && (s->wants & FVD_STORY_SUMS || g_rand_int_range(s->rand, 0, 2))) {
+            h->incompatible |= FVD_INCOMPATIBLE_BLOCK_SUMS;
+        }
     }
     fvd_header_check(h, &error_abort);
 }

@@ -41,6 +41,7 @@ enum {
     FVD_STORY_GIVE_BACK = 1 << 6,    /* many zeroes and discards */
     FVD_STORY_FLUSH_STORM = 1 << 7,
     FVD_STORY_NO_FLUSH = 1 << 8,
+    FVD_STORY_SUMS = 1 << 9, /* blocks are recorded with checksums, where there is a base */
 };
 
 /* The nodes that an image is on. */
