@@ -14,20 +14,20 @@ SIZE = 24 * MIB
 WHY = 'knows the format FVD'
 
 
-def over_slow_base(t, rate, **options):
+def over_slow_base(t, rate, export=None, **options):
     """A daemon with an image over a base that gives @rate bytes a second; the image's path and the base's."""
     need_qblk(WHY)
     base = fill(t.path('base.img'), SIZE, 1)
     path = t.path('disk.fvd')
     ImgTool(t).ok('create', '-f', 'fvd', '-b', base, '-F', 'raw', path, str(SIZE))
-    d = t.daemon()
+    d = t.daemon('--object', 'iothread,id=io')
     need_command(d, 'block-prefetch')
     d.qmp('object-add', {'qom-type': 'throttle-group', 'id': 'slow', 'limits': {'bps-read': rate}})
     d.add(driver='throttle', node_name='base', throttle_group='slow', read_only=True,
           file={'driver': 'file', 'filename': base, 'read-only': True})
     d.add(driver='fvd', node_name='disk', backing='base', file={'driver': 'file', 'filename': path},
           **options)
-    d.export('disk')
+    d.export('disk', **(export or {}))
     return d, path, base
 
 
@@ -54,6 +54,28 @@ def _(t):
     d.qmp('blockdev-del', {'node-name': 'base'})
     os.unlink(base)
     w.wait(50)
+    w.stop()
+    d.close()
+    img = ImgTool(t)
+    img.ok('check', path)
+    img.ok('convert', '-f', 'fvd', '-O', 'raw', path, t.path('all.raw'))
+    w.final([t.path('all.raw')], [initial])
+
+
+@test('an image in an iothread is filled, and what was read twice was read once from the base')
+def _(t):
+    d, path, base = over_slow_base(t, 16 * MIB, {'iothread': 'io'}, copy_on_read=True)
+    initial = copy(base, t.path('initial'))
+    w = t.witness(d.uri(), writers=2)
+    w.wait(20)
+    d.qmp('block-prefetch', {'job-id': 'fill', 'device': 'disk', 'min-read-throughput': 0,
+                             'min-write-throughput': 0})
+    for _ in range(4):
+        d.qmp('job-pause', id='fill')
+        w.wait(10)
+        d.qmp('job-resume', id='fill')
+    d.qmp.job_ok('fill')
+    assert backing(d)[0] is None, backing(d)
     w.stop()
     d.close()
     img = ImgTool(t)
