@@ -33,6 +33,8 @@ STEPS = ['build', 'house', 'unit', 'flow', 'fuzz']
 JOBS = max(1, min(4, os.cpu_count() or 1))
 # Benchmarks that count and do not time, and so can pass and fail.
 COUNTED = [os.path.join(ROOT, 'tests/bench/alloc-cost.py')]
+# Stories of each kind that a nightly run tells; a hundred are some 300,000 states.
+NIGHTLY_STORIES = '300'
 # Lines of a failed log that are shown; the whole log is kept.
 SHOWN = 60
 
@@ -236,6 +238,18 @@ def show_failed_units(count, build):
             count.show(log)
 
 
+def nightly_power_cuts(count, build, options):
+    """Some hundred thousand states of FVD images whose power was cut; and mistakes that this must find."""
+    program = os.path.join(build.dir, 'tests/crash/crash-fvd-survives-power-cuts')
+    log = log_path('unit', build.name, 'power-cuts')
+    status, seconds = run_logged([program, '--tap', '-k'], log,
+                                 dict(build.env, SEED=str(options.seed), SEEDS=NIGHTLY_STORIES))
+    count.step('power cuts, many', *tap_count(log, status), seconds, log)
+    log = log_path('unit', build.name, 'power-cuts-mutants')
+    status, seconds = run_logged(['/usr/bin/python3', os.path.join(ROOT, 'tests/crash/mutants.py')], log)
+    count.step('mistakes found by power cuts', int(status == 0), int(status != 0), 0, seconds, log)
+
+
 def step_unit(count, builds, options):
     for build in builds:
         if not build.good:
@@ -260,6 +274,8 @@ def step_unit(count, builds, options):
         count.step(f'unit tests with {build.name}', passed, failed, skipped, seconds)
         if failed:
             show_failed_units(count, build)
+    if options.nightly and builds[0].good and options.words in 'crash-fvd-survives-power-cuts':
+        nightly_power_cuts(count, builds[0], options)
 
 
 def flow_programs(words):
