@@ -222,6 +222,13 @@ int coroutine_fn fvd_co_truncate(BlockDriverState *bs, int64_t offset, bool exac
         return -EINVAL;
     }
     qemu_co_rwlock_wrlock(&s->changing);
+    ret =
+        s->journal ? fvd_co_soft_keep(s) : 0; /* holds ranges of its own; nobody stores any more */
+    if (ret < 0) {
+        qemu_co_rwlock_unlock(&s->changing);
+        error_setg_errno(errp, -ret, "Could not bring the FVD image up to date");
+        return ret;
+    }
     fvd_co_range_begin(s, &r, FVD_RANGE_FREE, 0, INT64_MAX);
     s->all_held = true;
     next = g_memdup2(&s->header, sizeof(*next));

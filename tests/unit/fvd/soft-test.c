@@ -561,6 +561,27 @@ static void coroutine_fn test_finish(void)
     scene_free(s);
 }
 
+/* What was kept is recorded before the resize holds all of the disk. */
+static void coroutine_fn test_resize(void)
+{
+    Scene *s = scene_new(&over_base, ON);
+
+    block_test_co_user_free(s->user);
+    s->user = block_test_user(s->bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE);
+    expect(s, 0, BLOCK);
+    wait_idle(s);
+    g_assert_cmpint(
+        bdrv_co_truncate(s->user, SIZE - CHUNK, true, PREALLOC_MODE_OFF, 0, &error_abort), ==, 0);
+    expect(s, 0, SIZE - CHUNK);
+    close_image(s);
+    open_image(s, "");
+    test_ram_reset_counts(s->base);
+    expect(s, 0, BLOCK);
+    g_assert_cmpuint(test_ram_counts(s->base)->reads, ==, 0);
+    expect(s, BLOCK, SIZE - CHUNK - BLOCK);
+    scene_free(s);
+}
+
 static void add(void)
 {
     block_test_add("/fvd/soft/what was read from the base is read from the image then",
@@ -579,6 +600,7 @@ static void add(void)
                    test_block_of_many_chunks);
     block_test_add("/fvd/soft/what was kept and discarded harms nobody", test_discarded_unrecorded);
     block_test_add("/fvd/soft/a clean end records what was kept", test_clean_end_keeps);
+    block_test_add("/fvd/soft/a resize records what was kept", test_resize);
     block_test_add("/fvd/soft/a power cut loses what was kept and nothing else", test_power_cuts);
     block_test_add("/fvd/soft/a few bytes into a kept block make all of it stay",
                    test_write_into_what_was_read);
