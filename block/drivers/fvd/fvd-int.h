@@ -72,8 +72,6 @@ typedef struct FvdState {
     /* store.c: who is at work where, and how far the data file is ready to be taken. */
     QTAILQ_HEAD(, FvdRange) ranges;
     unsigned exclusive; /* of them, neither read nor write */
-    bool
-        all_held; /* by who changes the size, and settles the image meanwhile: that needs no range */
     CoMutex grow_lock;
     bool free_found;   /* chunks that were given back in other times may be taken */
     int64_t ready_end; /* chunks that were never in use read as zeros below, durably */

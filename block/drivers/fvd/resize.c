@@ -230,7 +230,6 @@ int coroutine_fn fvd_co_truncate(BlockDriverState *bs, int64_t offset, bool exac
         return ret;
     }
     fvd_co_range_begin(s, &r, FVD_RANGE_FREE, 0, INT64_MAX);
-    s->all_held = true;
     next = g_memdup2(&s->header, sizeof(*next));
     next->virtual_disk_size = offset;
     next->base_img_size = MIN(next->base_img_size, offset);
@@ -243,7 +242,6 @@ int coroutine_fn fvd_co_truncate(BlockDriverState *bs, int64_t offset, bool exac
         ret = resize(s, next, errp);
     }
     trace_fvd_truncate(bs->node_name, s->header.virtual_disk_size, s->header.table_offset, ret);
-    s->all_held = false;
     fvd_range_end(s, &r);
     qemu_co_rwlock_unlock(&s->changing);
     return ret;

@@ -227,27 +227,23 @@ int coroutine_fn fvd_co_read_and_keep(FvdState *s, int64_t offset, int64_t bytes
 /* A run of blocks, or the part of it that is soft still, in pieces whose records fit. */
 static int coroutine_fn record_run(FvdState *s, uint32_t first, uint32_t n)
 {
-    int64_t block = s->header.block_size, end = ((int64_t)first + n) * block;
-    bool alone = s->all_held;
+    int64_t block = s->header.block_size;
     FvdMapNeed need;
     FvdRange r;
     int ret;
 
-    if (!alone) {
-        fvd_co_range_begin(s, &r, FVD_RANGE_COPY, first * block, end); /* SW5 */
-    }
+    fvd_co_range_begin(s, &r, FVD_RANGE_COPY, first * block,
+                       ((int64_t)first + n) * block); /* SW5 */
     ret = fvd_sums_gather(
         s, false); /* what is held back is no business of ours, and data is flushed anyway */
     n = MIN(n, fvd_map_soft_run(s->map, first, &first));
-    if (ret >= 0 && n && first * block < end) {
-        n = MIN(n, (uint32_t)(end / block) - first);
+    if (ret >= 0 && n && first * block < r.end) {
+        n = MIN(n, (uint32_t)(r.end / block) - first);
         fvd_map_write_need(s->map, first * block,
                            MIN(n * block, s->header.base_img_size - first * block), &need);
         ret = fvd_co_record(s, need.first_chunk, need.n_chunks, first, n);
     } /* else somebody wrote there */
-    if (!alone) {
-        fvd_range_end(s, &r);
-    }
+    fvd_range_end(s, &r);
     trace_fvd_soft_record(s->bs->node_name, first, n, ret);
     return ret;
 }
