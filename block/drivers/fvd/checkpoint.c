@@ -173,6 +173,22 @@ static const FvdJournalOps journal_ops = {
 
 /* ------------------------------------------------------------------------------------ begin and settle */
 
+/*
+ * The state, without the bits that say of something in the file that it goes with the disk's contents: these are going
+ * to be others.  Also where memory has none of them any more: a write that failed may have left them in the file.
+ */
+static int coroutine_fn clear_autoclear(FvdState *s)
+{
+    int ret;
+
+    s->header.autoclear = 0;
+    ret = fvd_co_write_state(s);
+    if (ret >= 0) {
+        s->autoclear_due = false;
+    }
+    return ret;
+}
+
 /* All of table and bitmap as memory has it; the journal says nothing any more. */
 static int coroutine_fn recover(FvdState *s)
 {
@@ -188,7 +204,7 @@ static int coroutine_fn recover(FvdState *s)
     if (ret >= 0) {
         s->header.stable_journal_epoch = s->next_epoch;
         s->header.clean_shutdown = 1;
-        ret = fvd_co_write_state(s);
+        ret = clear_autoclear(s);
     }
     trace_fvd_recover(s->bs->node_name, fvd_map_pages(s->map), s->next_epoch, ret);
     if (ret >= 0) {
@@ -242,8 +258,7 @@ static int coroutine_fn begin(FvdState *s)
     }
     s->header.stable_journal_epoch = s->next_epoch;
     s->header.clean_shutdown = 0;
-    s->header.autoclear &= FVD_AUTOCLEAR_KNOWN;
-    ret = fvd_co_write_state(s); /* F1 */
+    ret = clear_autoclear(s); /* F1 */
     trace_fvd_begin_changes(s->bs->node_name, s->next_epoch, ret);
     if (ret < 0) {
         return ret;
@@ -264,7 +279,7 @@ int coroutine_fn fvd_co_begin_changes(FvdState *s, bool journaled)
     if (s->failed) {
         return -EIO;
     }
-    if (!s->recovery_due && (s->journal || !journaled)) {
+    if (!s->recovery_due && !s->autoclear_due && (s->journal || !journaled)) {
         return 0;
     }
     qemu_co_mutex_lock(&s->begin_lock);
@@ -276,6 +291,9 @@ int coroutine_fn fvd_co_begin_changes(FvdState *s, bool journaled)
     }
     if (ret == 0 && journaled && !s->journal) {
         ret = begin(s);
+    }
+    if (ret == 0 && s->autoclear_due) {
+        ret = clear_autoclear(s); /* in its place: only the disk's contents change */
     }
     qemu_co_mutex_unlock(&s->begin_lock);
     return ret;
@@ -411,6 +429,7 @@ int coroutine_fn fvd_co_load(FvdState *s, Error **errp)
     s->next_epoch = h->stable_journal_epoch + 1;
     s->next_sequence = 1;
     s->free_found = false;
+    s->autoclear_due = h->autoclear != 0;
     s->map = fvd_map_new(h, errp);
     if (!s->map) {
         return -ENOMEM;

@@ -60,6 +60,8 @@ typedef struct FvdState {
      */
     FvdJournal *journal;
     bool recovery_due;
+    bool
+        autoclear_due; /* the file may have bits that the first change takes away, and what they say of it */
     bool failed;         /* data or metadata was lost: nothing is written any more (F4) */
     uint64_t next_epoch; /* above all in the journal */
     uint64_t next_sequence;

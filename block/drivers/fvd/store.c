@@ -134,7 +134,7 @@ int coroutine_fn fvd_co_store_start(FvdState *s)
     if (!fvd_header_has_table(&s->header)) {
         return 0; /* nothing is taken: all of the disk has its place */
     }
-    if (s->header.autoclear & FVD_AUTOCLEAR_BITMAPS) {
+    if (s->autoclear_due) {
         /* Extents that no entry names are in use: whatever the file holds may be one. */
         int64_t chunks = DIV_ROUND_UP(MAX(length - s->header.data_offset, 0), s->header.chunk_size);
 

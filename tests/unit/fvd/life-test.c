@@ -504,6 +504,101 @@ static void coroutine_fn test_cuts_in_a_crowd(void)
     }
 }
 
+/* ------------------------------------------------------------------------------------------ autoclear */
+
+/* The image in "cut" says that bitmaps are in a chunk behind all others. */
+static void coroutine_fn set_autoclear(BlockDriverState *cut)
+{
+    g_autofree FvdHeader *h = g_new(FvdHeader, 1);
+    g_autofree uint8_t *buf = g_malloc(FVD_HEADER_REGION);
+    BdrvChild *user;
+
+    fvd_image_co_header(cut, h);
+    h->autoclear = FVD_AUTOCLEAR_BITMAPS;
+    h->bitmaps_offset = h->data_offset + DISK;
+    h->bitmaps_size = FVD_REGION_ALIGN;
+    fvd_header_encode(h, buf);
+    user = block_test_user(cut, BLK_PERM_WRITE | BLK_PERM_RESIZE);
+    block_test_co_fill(user, h->bitmaps_offset, h->bitmaps_size, 0x5a);
+    g_assert_cmpint(bdrv_co_pwrite(user, 0, FVD_HEADER_REGION, buf, 0), ==, 0);
+    g_assert_cmpint(bdrv_co_flush(cut), ==, 0);
+    block_test_co_user_free(user);
+}
+
+static bool coroutine_fn autoclear_says_the_truth(BlockDriverState *cut)
+{
+    g_autofree FvdHeader *h = g_new(FvdHeader, 1);
+    BlockDriverState *bs;
+    BdrvChild *user;
+
+    fvd_image_co_header(cut, h);
+    if (h->autoclear) {
+        bs = open_image(true);
+        user = block_test_user(bs, BLK_PERM_CONSISTENT_READ);
+        block_test_co_expect(user, 0, DISK, 0);
+        block_test_co_user_free(user);
+        bdrv_co_unref(bs);
+    }
+    return h->autoclear;
+}
+
+/* A write, and power that goes: where the bit is still there, so is the disk as it was. */
+static bool coroutine_fn one_cut_of_autoclear(const FvdImageSpec *spec, unsigned moment,
+                                              const TestCutFate *fate)
+{
+    BlockDriverState *cut = test_cut_new_file("file", 0, fvd_image_data_offset(spec) + 2 * DISK);
+    uint8_t buf[SECTOR];
+    BlockDriverState *bs;
+    BdrvChild *user;
+    bool was_cut;
+
+    fvd_image_co_make(cut, spec);
+    set_autoclear(cut);
+    bs = open_image(false);
+    bdrv_co_unref(bs);
+    g_assert_true(autoclear_says_the_truth(cut)); /* who writes nothing leaves it */
+    bs = open_image(false);
+    user = block_test_user(bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    memset(buf, 1, SECTOR);
+    test_cut_arm(cut, test_cut_moments(cut) + moment);
+    if (bdrv_co_pwrite(user, 5 * SECTOR, SECTOR, buf, 0) == 0) {
+        bdrv_co_flush(bs);
+    }
+    block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+    was_cut = test_cut_is_off(cut);
+    if (!was_cut) {
+        g_assert_false(autoclear_says_the_truth(cut));
+        test_cut_now(cut);
+    }
+    test_cut_power_on(cut, fate);
+    autoclear_says_the_truth(cut);
+    bdrv_co_unref(cut);
+    return was_cut;
+}
+
+static void coroutine_fn test_autoclear(void)
+{
+    const FvdImageSpec specs[] = {
+        {.size = DISK, .chunk_size = 16 * KiB, .journal_size = 24 * KiB},
+        {.size = DISK, .no_table = true, .journal_size = 24 * KiB},
+        {.size = DISK, .no_table = true, .no_journal = true},
+    };
+    uint32_t seed = block_test_seed();
+
+    for (unsigned i = 0; i < ARRAY_SIZE(specs); i++) {
+        for (unsigned run = 0; run < 20; run++) {
+            TestCutFate fate = {.seed = seed + run, .reorder = true, .drop_all = run == 0};
+            unsigned moment = 1;
+
+            while (one_cut_of_autoclear(&specs[i], moment, &fate)) {
+                moment++;
+            }
+            g_assert_cmpuint(moment, >, 2);
+        }
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------- main */
 
 static char *path;
@@ -530,6 +625,9 @@ static void add(void)
     block_test_add("/fvd/life/a power cut at any moment loses nothing that was flushed", test_cuts);
     block_test_add("/fvd/life/nor does one among many writers of the same blocks",
                    test_cuts_in_a_crowd);
+    block_test_add(
+        "/fvd/life/what goes with the contents is void before they change, whenever power fails",
+        test_autoclear);
 }
 
 int main(int argc, char **argv)

@@ -374,6 +374,9 @@ static int coroutine_fn store(Check *c, Error **errp)
         h->stable_journal_epoch = c->next_epoch;
         h->clean_shutdown = 1;
     }
+    if (c->was_dirty || c->fixing) {
+        h->autoclear = 0; /* the disk's contents are not what these bits go with */
+    }
     ret = fvd_raw_store(&c->image, errp);
     if (ret == 0) {
         c->result->corruptions_fixed += c->fixing;

@@ -38,9 +38,8 @@
 #define FVD_INCOMPATIBLE_KNOWN      (FVD_INCOMPATIBLE_BLOCK_SUMS | FVD_INCOMPATIBLE_REMAP)
 /* compatible */
 #define FVD_COMPATIBLE_TRAILERS     (UINT64_C(1) << 0)
-/* autoclear: who opens for writing keeps the known bits alone */
+/* autoclear: true of the disk's contents as they are; cleared before these change */
 #define FVD_AUTOCLEAR_BITMAPS       (UINT64_C(1) << 0)
-#define FVD_AUTOCLEAR_KNOWN         FVD_AUTOCLEAR_BITMAPS
 
 /*
  * Limits.  The disk: whatever is added to it, or rounded up from it, still fits 63 bits.
