@@ -36,8 +36,13 @@ def is_qblk():
 
 
 def die_with_parent():
-    """Between fork and exec: PR_SET_PDEATHSIG, so that a killed test leaves no daemon behind."""
+    """
+    Between fork and exec: PR_SET_PDEATHSIG, so that a killed test leaves no daemon behind; and signals do what they do,
+    also where the tests were started in the background by a shell, which has its jobs ignore them.
+    """
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class QmpError(Exception):

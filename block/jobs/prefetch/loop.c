@@ -245,10 +245,10 @@ static int coroutine_fn handle_failure(PrefetchBlockJob *s)
 /* PF5 */
 static void coroutine_fn give_way(PrefetchBlockJob *s)
 {
-    bool slow = prefetch_pace_take_slow(&s->read) | prefetch_pace_take_slow(&s->write);
+    bool reads = prefetch_pace_take_slow(&s->read), writes = prefetch_pace_take_slow(&s->write);
     int64_t ns;
 
-    if (!slow || s->throttle_ns == 0 || g_rand_boolean(s->rand)) {
+    if ((!reads && !writes) || s->throttle_ns == 0 || g_rand_boolean(s->rand)) {
         return;
     }
     ns = (int64_t)(g_rand_double(s->rand) * (double)s->throttle_ns);
