@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * F1 to F8, F10: guests write to an FVD image, and power is cut at every write and every flush that the driver makes, while
+ * F1 to F10: guests write to an FVD image, and power is cut at every write and every flush that the driver makes, while
  * it is used, opened, closed and recovered.  What was not flushed is dropped, torn, reordered.
  *
  *      a life of the image    open --- guests --- close, or power --- open --- guests ...
@@ -41,6 +41,7 @@ typedef struct Moment {
     unsigned number;
     TestCutImage *disk, *data;
     SectorModelCut *cut;
+    uint8_t *gone; /* of the base: garbage there, and nobody may look.  NULL: nothing yet */
 } Moment;
 
 typedef struct Scene {
@@ -67,6 +68,7 @@ static void moment_free(void *opaque)
     test_cut_image_free(m->disk);
     test_cut_image_free(m->data);
     sector_model_cut_free(m->cut);
+    g_free(m->gone);
     g_free(m);
 }
 
@@ -84,6 +86,9 @@ static void remember_moment(void *opaque)
     m->disk = test_cut_image(s->disks.disk);
     m->data = s->disks.data ? test_cut_image(s->disks.data) : NULL;
     m->cut = sector_model_cut(s->model);
+    if (s->wants & FVD_STORY_PREFETCH) {
+        m->gone = g_memdup2(s->gone, s->shape.base_bytes / SECTOR_MODEL_BYTES);
+    }
     g_ptr_array_add(sc->moments, m);
 }
 
@@ -140,8 +145,7 @@ static void G_GNUC_PRINTF(2, 3) wrong(const Scene *sc, const char *format, ...)
 static BlockDriverState *coroutine_fn open_bench(Scene *sc, bool read_only)
 {
     Error *err = NULL;
-    BlockDriverState *bs =
-        fvd_story_co_open_on(sc->story, "bench", sc->bench.disk, sc->bench.data, read_only, &err);
+    BlockDriverState *bs = fvd_story_co_open_on(sc->story, "bench", &sc->bench, read_only, &err);
 
     if (!bs && !test_cut_is_off(sc->bench.disk)) {
         wrong(sc, "it cannot be opened: %s", error_get_pretty(err));
@@ -367,6 +371,9 @@ static void coroutine_fn check_moments(Scene *sc)
 {
     for (unsigned i = 0; i < sc->moments->len; i++) {
         sc->moment = g_ptr_array_index(sc->moments, i);
+        if (sc->moment->gone) {
+            fvd_story_fill_base(sc->story, sc->moment->gone, sc->bench.base);
+        }
         for (int k = 0; k < FATES; k++) {
             sc->fate = g_rand_int(sc->rand);
             check_state(sc);
@@ -388,7 +395,7 @@ static void coroutine_fn come_back(Scene *sc)
 
     sc->fate = g_rand_int(sc->rand);
     power_on(&s->disks, sc->fate);
-    bs = fvd_story_co_open_on(s, "image", s->disks.disk, s->disks.data, true, &error_abort);
+    bs = fvd_story_co_open_on(s, "image", &s->disks, true, &error_abort);
     buf = contents(sc, bs);
     bdrv_co_unref(bs);
     check_sectors(sc, cut, buf);
@@ -422,7 +429,7 @@ static void coroutine_fn tell(uint32_t seed, unsigned wants)
     sc->story = fvd_story_new(seed, wants);
     sc->rand = g_rand_new_with_seed(~seed);
     sc->moments = g_ptr_array_new_with_free_func(moment_free);
-    fvd_disks_new(&sc->story->shape, "bench-", &sc->bench);
+    fvd_disks_new(sc->story, "bench-", &sc->bench);
     test_cut_set_watch(sc->story->disks.disk, remember_moment, sc);
     for (int i = 0; i < LIVES; i++) {
         live(sc);
@@ -506,6 +513,21 @@ static void coroutine_fn test_sums_given_back(void)
     tell_some(FVD_STORY_SUMS | FVD_STORY_BASE | FVD_STORY_GIVE_BACK);
 }
 
+static void coroutine_fn test_copy_on_read(void)
+{
+    tell_some(FVD_STORY_COPY_ON_READ | FVD_STORY_BASE);
+}
+
+static void coroutine_fn test_prefetch(void)
+{
+    tell_some(FVD_STORY_PREFETCH | FVD_STORY_BASE);
+}
+
+static void coroutine_fn test_prefetch_and_all(void)
+{
+    tell_some(FVD_STORY_PREFETCH | FVD_STORY_COPY_ON_READ | FVD_STORY_BASE | FVD_STORY_GIVE_BACK);
+}
+
 static void add_tests(void)
 {
     bdrv_fvd_register();
@@ -523,6 +545,12 @@ static void add_tests(void)
     block_test_add("/crash/fvd/blocks recorded with checksums survive the power", test_sums);
     block_test_add("/crash/fvd/blocks recorded with checksums, and given back, survive the power",
                    test_sums_given_back);
+    block_test_add("/crash/fvd/blocks that were kept when they were read survive the power",
+                   test_copy_on_read);
+    block_test_add("/crash/fvd/a base that is copied into the image survives the power",
+                   test_prefetch);
+    block_test_add("/crash/fvd/a base that is copied, and chunks given back, survive the power",
+                   test_prefetch_and_all);
 }
 
 int main(int argc, char **argv)

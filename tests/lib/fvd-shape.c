@@ -4,6 +4,7 @@
 #include "block/drivers/fvd/layout/jrecord.h"
 #include "block/drivers/fvd/layout/replay.h"
 #include "tests/lib/fvd-story.h"
+#include "tests/lib/test-ram.h"
 #include "util/osdep.h"
 
 /* What was on a device before. */
@@ -67,6 +68,9 @@ static void make_header(FvdStory *s, FvdHeader *h)
     h->chunk_size = shape->chunk_size ? shape->chunk_size : FVD_CHUNK_SIZE_DEFAULT;
     h->storage_grow_unit = shape->grow_unit;
     h->compatible = FVD_COMPATIBLE_TRAILERS;
+    if (s->wants & FVD_STORY_COPY_ON_READ && g_rand_boolean(s->rand)) {
+        h->max_outstanding_copy_on_read_data = 2 * shape->block_size;
+    }
     if (shape->base_bytes) {
         strcpy(h->base_img, "base");
         h->bitmap_offset = at;
@@ -97,8 +101,24 @@ static void make_header(FvdStory *s, FvdHeader *h)
     fvd_header_check(h, &error_abort);
 }
 
-void fvd_disks_new(const FvdShape *shape, const char *prefix, FvdDisks *ret_disks)
+void fvd_story_fill_base(const FvdStory *s, const uint8_t *gone, BlockDriverState *base)
 {
+    g_autofree uint8_t *bytes = g_malloc(s->shape.base_bytes);
+    int64_t n = s->shape.base_bytes / SECTOR_MODEL_BYTES;
+
+    sector_model_fill(bytes, SECTOR_MODEL_BASE, 0, n);
+    for (int64_t i = 0; gone && i < n; i++) {
+        if (gone[i]) {
+            memset(bytes + i * SECTOR_MODEL_BYTES, GARBAGE_BYTE, SECTOR_MODEL_BYTES);
+        }
+    }
+    test_ram_poke(base, 0, bytes, s->shape.base_bytes);
+}
+
+void fvd_disks_new(FvdStory *s, const char *prefix, FvdDisks *ret_disks)
+{
+    const FvdShape *shape = &s->shape;
+    g_autofree char *base = g_strdup_printf("%sbase", prefix);
     g_autofree char *disk = g_strdup_printf("%sdisk", prefix);
     g_autofree char *data = g_strdup_printf("%sdata", prefix);
     int64_t regions = FVD_HEADER_REGION + 2 * pages(1) + shape->journal_size;
@@ -115,6 +135,10 @@ void fvd_disks_new(const FvdShape *shape, const char *prefix, FvdDisks *ret_disk
     if (shape->data_file) {
         test_cut_share_power(ret_disks->data, ret_disks->disk);
     }
+    if (shape->base_bytes) {
+        ret_disks->base = test_ram_new(base, shape->base_bytes);
+        fvd_story_fill_base(s, NULL, ret_disks->base);
+    }
 }
 
 void coroutine_fn fvd_disks_free(FvdDisks *disks)
@@ -123,6 +147,10 @@ void coroutine_fn fvd_disks_free(FvdDisks *disks)
     if (disks->data) {
         bdrv_co_unref(disks->data);
     }
+    if (disks->base) {
+        bdrv_co_unref(disks->base);
+    }
+    *disks = (FvdDisks){0};
 }
 
 /* A device holds something else; table and bitmap are as whoever makes an image writes them, the journal too. */
@@ -151,16 +179,15 @@ void fvd_story_make_image(FvdStory *s)
 
     choose_shape(s);
     make_header(s, h);
-    fvd_disks_new(&s->shape, "", &s->disks);
+    fvd_disks_new(s, "", &s->disks);
     format(s, h);
 }
 
 /* ------------------------------------------------------------------------------------- as the bytes say */
 
 typedef struct Peek {
-    FvdStory *s;
     FvdHeader *h;
-    BlockDriverState *disk, *data;
+    BlockDriverState *data, *base;
     uint32_t *table;
     uint8_t *bitmap;
 } Peek;
@@ -171,8 +198,9 @@ static void peek_sector(const Peek *p, int64_t sector, uint8_t *ret_buf)
     int64_t offset = sector * SECTOR_MODEL_BYTES, place = h->data_offset + offset;
     int64_t block = offset / h->block_size;
 
-    if (offset < h->base_img_size && !(p->bitmap[block / 8] >> block % 8 & 1)) {
-        sector_model_fill(ret_buf, SECTOR_MODEL_BASE, sector, 1);
+    if (offset < h->base_img_size && !h->base_img_fully_prefetched &&
+        !(p->bitmap[block / 8] >> block % 8 & 1)) {
+        test_ram_peek(p->base, offset, ret_buf, SECTOR_MODEL_BYTES);
         return;
     }
     if (h->table_offset) {
@@ -193,7 +221,7 @@ void fvd_story_peek(FvdStory *s, const FvdDisks *disks, uint8_t *ret_buf)
     g_autofree FvdHeader *h = g_new(FvdHeader, 1);
     g_autofree uint32_t *table = NULL;
     g_autofree uint8_t *bitmap = NULL;
-    Peek p = {.s = s, .h = h, .data = disks->data ? disks->data : disks->disk};
+    Peek p = {.h = h, .data = disks->data ? disks->data : disks->disk, .base = disks->base};
     uint32_t used;
 
     test_cut_peek_stable(disks->disk, 0, head, FVD_HEADER_REGION);

@@ -6,7 +6,6 @@
 #include "block/open/open.h"
 #include "tests/lib/block-test.h"
 #include "tests/lib/fvd-story.h"
-#include "tests/lib/test-ram.h"
 #include "tests/lib/test-slow.h"
 #include "util/osdep.h"
 
@@ -25,41 +24,40 @@ FvdStory *fvd_story_new(uint32_t seed, unsigned wants)
     s->wants = wants;
     s->rand = g_rand_new_with_seed(seed);
     fvd_story_make_image(s);
-    if (s->shape.base_bytes) {
-        g_autofree uint8_t *bytes = g_malloc(s->shape.base_bytes);
-
-        sector_model_fill(bytes, SECTOR_MODEL_BASE, 0, s->shape.base_bytes / SECTOR_MODEL_BYTES);
-        s->base = test_ram_new("base", s->shape.base_bytes);
-        test_ram_poke(s->base, 0, bytes, s->shape.base_bytes);
-    }
     s->model = sector_model_new(s->shape.disk_bytes / SECTOR_MODEL_BYTES,
                                 s->shape.base_bytes / SECTOR_MODEL_BYTES);
+    s->stored = g_malloc0(MAX(s->shape.base_bytes / SECTOR_MODEL_BYTES, 1));
+    s->written = g_malloc0(MAX(s->shape.base_bytes / SECTOR_MODEL_BYTES, 1));
+    s->gone = g_malloc0(MAX(s->shape.base_bytes / SECTOR_MODEL_BYTES, 1));
     return s;
 }
 
 void coroutine_fn fvd_story_free(FvdStory *s)
 {
     fvd_disks_free(&s->disks);
-    if (s->base) {
-        bdrv_co_unref(s->base);
-    }
     sector_model_free(s->model);
+    g_free(s->written);
+    g_free(s->stored);
+    g_free(s->gone);
     g_rand_free(s->rand);
     g_free(s);
 }
 
 BlockDriverState *coroutine_fn fvd_story_co_open_on(FvdStory *s, const char *node_name,
-                                                    BlockDriverState *disk, BlockDriverState *data,
-                                                    bool read_only, Error **errp)
+                                                    const FvdDisks *on, bool read_only,
+                                                    Error **errp)
 {
+    g_autofree char *of_base =
+        on->base ? g_strdup_printf("'%s'", on->base->node_name) : g_strdup("null");
     g_autofree char *of_data =
-        data ? g_strdup_printf(", 'data-file': '%s'", data->node_name) : NULL;
+        on->data ? g_strdup_printf(", 'data-file': '%s'", on->data->node_name) : NULL;
+    bool keeps = s->wants & FVD_STORY_COPY_ON_READ && !read_only;
     g_autofree char *text = g_strdup_printf(
         "{'driver': 'fvd', 'node-name': '%s', 'file': '%s', 'backing': %s%s,"
         " 'read-only': %s, 'discard': 'unmap', 'journal-interval': 1,"
-        " 'journal-buffer-size': %d}",
-        node_name, disk->node_name, s->base ? "'base'" : "null", of_data ? of_data : "",
-        read_only ? "true" : "false", 4096 << (s->seed % 3));
+        " 'journal-buffer-size': %d, 'copy-on-read': %s}",
+        node_name, on->disk->node_name, of_base, of_data ? of_data : "",
+        read_only ? "true" : "false", 4096 << (s->seed % 3), keeps ? "true" : "false");
     g_autofree char *json = g_strdelimit(g_steal_pointer(&text), "'", '"');
     g_autoptr(BlockdevOptions) opts = block_test_options("%s", json);
 
@@ -70,11 +68,16 @@ bool coroutine_fn fvd_story_co_open(FvdStory *s)
 {
     Error *err = NULL;
 
-    s->slow_disk = test_slow_new("slow-disk", s->disks.disk, s->rand, DELAY_NS);
+    s->slow.disk = test_slow_new("slow-disk", s->disks.disk, s->rand, DELAY_NS);
     if (s->disks.data) {
-        s->slow_data = test_slow_new("slow-data", s->disks.data, s->rand, DELAY_NS);
+        s->slow.data = test_slow_new("slow-data", s->disks.data, s->rand, DELAY_NS);
     }
-    s->image = fvd_story_co_open_on(s, "image", s->slow_disk, s->slow_data, false, &err);
+    if (s->disks.base) {
+        s->slow.base = test_slow_new("slow-base", s->disks.base, s->rand, DELAY_NS);
+    }
+    memset(s->written, 0, s->shape.base_bytes / SECTOR_MODEL_BYTES);
+    memset(s->stored, 0, s->shape.base_bytes / SECTOR_MODEL_BYTES);
+    s->image = fvd_story_co_open_on(s, "image", &s->slow, false, &err);
     if (!s->image) {
         if (!test_cut_is_off(s->disks.disk)) {
             g_error("SEED=%u: the image cannot be opened: %s", s->seed, error_get_pretty(err));
@@ -93,11 +96,8 @@ void coroutine_fn fvd_story_co_close(FvdStory *s)
         block_test_co_user_free(s->user);
         bdrv_co_unref(s->image);
     }
-    bdrv_co_unref(s->slow_disk);
-    if (s->slow_data) {
-        bdrv_co_unref(s->slow_data);
-    }
-    s->image = s->slow_disk = s->slow_data = NULL;
+    fvd_disks_free(&s->slow);
+    s->image = NULL;
 }
 
 /* ------------------------------------------------------------------------------------------------ guests */
@@ -124,6 +124,18 @@ static void choose_range(FvdStory *s, int64_t *ret_first, int64_t *ret_n)
     }
 }
 
+/* Somebody is about to write here, and with it what else is in these blocks. */
+static void mark_written(FvdStory *s, int64_t first, int64_t n)
+{
+    int64_t block = s->shape.block_size / SECTOR_MODEL_BYTES;
+    int64_t from = first / block * block;
+    int64_t to = MIN(ROUND_UP(first + n, block), s->shape.base_bytes / SECTOR_MODEL_BYTES);
+
+    if (from < to) {
+        memset(s->written + from, 1, to - from);
+    }
+}
+
 /* Without power everything may fail; else nothing may, but for a lack of space. */
 static int outcome(FvdStory *s, const char *what, int ret)
 {
@@ -143,6 +155,7 @@ static void coroutine_fn one_write(FvdStory *s)
 
     choose_range(s, &first, &n);
     buf = g_malloc(n * SECTOR_MODEL_BYTES);
+    mark_written(s, first, n);
     sector_model_write_begin(s->model, SECTOR_MODEL_WRITE, first, n, &op);
     sector_model_fill(buf, op.id, first, n);
     ret = bdrv_co_pwrite(s->user, first * SECTOR_MODEL_BYTES, n * SECTOR_MODEL_BYTES, buf,
@@ -166,6 +179,7 @@ static void coroutine_fn one_zeroes(FvdStory *s, SectorModelKind kind)
     }
     offset = first * SECTOR_MODEL_BYTES;
     bytes = n * SECTOR_MODEL_BYTES;
+    mark_written(s, first, n);
     sector_model_write_begin(s->model, kind, first, n, &op);
     ret = kind == SECTOR_MODEL_DISCARD ? bdrv_co_pdiscard(s->user, offset, bytes)
                                        : bdrv_co_pwrite_zeroes(s->user, offset, bytes, flags);
@@ -211,6 +225,11 @@ static void coroutine_fn one_op(FvdStory *s)
     int flushes = s->wants & FVD_STORY_FLUSH_STORM ? 12 : s->wants & FVD_STORY_NO_FLUSH ? 0 : 4;
     int dice = g_rand_int_range(s->rand, 0, 14 + flushes + (gives_back ? 14 : 0));
 
+    if (s->wants & FVD_STORY_COPY_ON_READ && g_rand_int_range(s->rand, 0, 3) == 0) {
+        one_read(s);
+        return;
+    }
+
     switch (dice) {
     case 0:
     case 1:
@@ -247,6 +266,14 @@ static void coroutine_fn guest_entry(void *opaque)
             qemu_co_sleep_ns(g_rand_int_range(s->rand, 0, 2 * DELAY_NS));
         }
     }
+    s->running--;
+}
+
+static void coroutine_fn prefetch_entry(void *opaque)
+{
+    FvdStory *s = opaque;
+
+    fvd_story_co_prefetch(s);
     s->running--;
 }
 
@@ -287,6 +314,10 @@ void coroutine_fn fvd_story_co_run(FvdStory *s, unsigned ops)
     s->running = GUESTS;
     for (int i = 0; i < GUESTS; i++) {
         aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(guest_entry, s));
+    }
+    if (s->wants & FVD_STORY_PREFETCH && s->disks.base) {
+        s->running++;
+        aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(prefetch_entry, s));
     }
     while (s->running > 0) {
         qemu_co_sleep_ns(100);

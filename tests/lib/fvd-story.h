@@ -4,7 +4,7 @@
  *
  *      guests ──▶ image (fvd) ──▶ slow-disk ──▶ disk (test-cut) ──┐
  *         │          │     └────▶ slow-data ──▶ data (test-cut) ──┴─ one switch
- *         ▼          └──────────▶ base (test-ram)
+ *         ▼          └─────▶ slow-base ──▶ base (test-ram)
  *      sector-model
  *
  * All is drawn from one seed.  On the virtual clock, main AioContext.
@@ -42,11 +42,14 @@ enum {
     FVD_STORY_FLUSH_STORM = 1 << 7,
     FVD_STORY_NO_FLUSH = 1 << 8,
     FVD_STORY_SUMS = 1 << 9, /* blocks are recorded with checksums, where there is a base */
+    FVD_STORY_COPY_ON_READ = 1 << 10,
+    FVD_STORY_PREFETCH = 1 << 11, /* beside the guests the base is copied into the image */
 };
 
 /* The nodes that an image is on. */
 typedef struct FvdDisks {
     BlockDriverState *disk, *data; /* test-cut; data: NULL without data_file */
+    BlockDriverState *base;        /* test-ram; NULL: none */
 } FvdDisks;
 
 typedef struct FvdStory {
@@ -55,12 +58,14 @@ typedef struct FvdStory {
     GRand *rand;
     FvdShape shape;
     FvdDisks disks;
-    BlockDriverState *base; /* NULL: none */
     SectorModel *model;
+    /* Sectors of the base, in this life: whose block was written, stored.  And must not be looked for there any more. */
+    uint8_t *written, *stored, *gone;
     /* While the image is open. */
-    BlockDriverState *slow_disk, *slow_data, *image;
+    FvdDisks slow;
+    BlockDriverState *image;
     BdrvChild *user;
-    unsigned running; /* guests */
+    unsigned running; /* guests, and who prefetches */
     int ops_left;
 } FvdStory;
 
@@ -69,25 +74,29 @@ void fvd_story_make_image(FvdStory *s);
 FvdStory *fvd_story_new(uint32_t seed, unsigned wants);
 void coroutine_fn fvd_story_free(FvdStory *s);
 
-/* Disks for images of this shape, with nothing on them; and what fvd_disks_new() has taken. */
-void fvd_disks_new(const FvdShape *shape, const char *prefix, FvdDisks *ret_disks);
+/* Disks for images of the story's shape, with nothing on them, and its base; and what fvd_disks_new() has taken. */
+void fvd_disks_new(FvdStory *s, const char *prefix, FvdDisks *ret_disks);
 void coroutine_fn fvd_disks_free(FvdDisks *disks);
 
 /*
- * The image on these nodes, which may be filters, opened; NULL with @errp set.  For bdrv_co_unref().  The base is
- * the story's.
+ * The image on these nodes, which may be filters, opened; NULL with @errp set.  For bdrv_co_unref().
  */
 BlockDriverState *coroutine_fn fvd_story_co_open_on(FvdStory *s, const char *node_name,
-                                                    BlockDriverState *disk, BlockDriverState *data,
-                                                    bool read_only, Error **errp);
+                                                    const FvdDisks *on, bool read_only,
+                                                    Error **errp);
 
 /* Open it, slow; false if the power went meanwhile.  And close it, whether there is power or not. */
 bool coroutine_fn fvd_story_co_open(FvdStory *s);
 void coroutine_fn fvd_story_co_close(FvdStory *s);
 /* Guests write, read and flush, @ops times in all or until the power is off.  What they read is checked. */
 void coroutine_fn fvd_story_co_run(FvdStory *s, unsigned ops);
+/* Who prefetches, if anybody does: some of the base, or all; ends when it is done, or without power. */
+void coroutine_fn fvd_story_co_prefetch(FvdStory *s);
 /* The whole disk of an image; NULL without power.  For g_free(). */
 uint8_t *coroutine_fn fvd_story_co_read_all(FvdStory *s, BdrvChild *user);
+
+/* What the base has: where @gone (NULL: nowhere), garbage. */
+void fvd_story_fill_base(const FvdStory *s, const uint8_t *gone, BlockDriverState *base);
 
 /*
  * The whole disk as the bytes of the image say, without the driver: it was shut down cleanly, table and bitmap are
