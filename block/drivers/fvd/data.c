@@ -94,6 +94,18 @@ int coroutine_fn fvd_co_read_base(FvdState *s, int64_t offset, int64_t bytes, QE
     return bdrv_co_preadv_part(base, offset, bytes, qiov, qiov_offset, flags);
 }
 
+/* How many of these bytes the disk has: it may have been made smaller while somebody waited. */
+static int64_t inside(const FvdState *s, int64_t offset, int64_t bytes)
+{
+    return MAX(0, MIN(bytes, s->header.virtual_disk_size - offset));
+}
+
+/* Who may resize is let through by those above, wherever he writes to. */
+int fvd_check_inside(const FvdState *s, int64_t offset, int64_t bytes)
+{
+    return inside(s, offset, bytes) == bytes ? 0 : -EIO;
+}
+
 /* --------------------------------------------------------------------------------------------- read */
 
 static int coroutine_fn read_runs(FvdState *s, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
@@ -122,6 +134,7 @@ int coroutine_fn fvd_co_preadv(BlockDriverState *bs, int64_t offset, int64_t byt
                                QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags)
 {
     FvdState *s = bs->opaque;
+    int64_t there;
     FvdRange r;
     int ret;
 
@@ -132,7 +145,11 @@ int coroutine_fn fvd_co_preadv(BlockDriverState *bs, int64_t offset, int64_t byt
         return read_runs(s, offset, bytes, qiov, qiov_offset, flags);
     }
     fvd_co_range_begin(s, &r, FVD_RANGE_READ, offset, offset + bytes);
-    ret = read_runs(s, offset, bytes, qiov, qiov_offset, flags);
+    there = inside(s, offset, bytes);
+    ret = read_runs(s, offset, there, qiov, qiov_offset, flags);
+    if (there < bytes) {
+        qemu_iovec_memset(qiov, qiov_offset + there, 0, bytes - there);
+    }
     fvd_range_end(s, &r);
     return ret;
 }
@@ -418,9 +435,10 @@ int coroutine_fn fvd_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t by
 {
     FvdState *s = bs->opaque;
     int64_t piece;
-    int ret = 0;
+    int ret;
 
     qemu_co_rwlock_rdlock(&s->changing);
+    ret = fvd_check_inside(s, offset, bytes);
     for (; bytes > 0 && ret >= 0; offset += piece, qiov_offset += piece, bytes -= piece) {
         piece = MIN(bytes, s->write_max); /* which may have changed since the request was cut */
         ret = fvd_co_write(s, offset, piece, qiov, qiov_offset);
@@ -468,16 +486,16 @@ int coroutine_fn fvd_co_flush(BlockDriverState *bs)
 
 /* ------------------------------------------------------------------------------------- block status */
 
-int coroutine_fn fvd_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
-                                     int64_t bytes, int64_t *pnum, int64_t *map,
-                                     BlockDriverState **file)
+static int status(FvdState *s, int64_t offset, int64_t bytes, int64_t *pnum, int64_t *map,
+                  BlockDriverState **file)
 {
-    FvdState *s = bs->opaque;
+    int64_t there = inside(s, offset, bytes);
 
-    if (!s->map) {
-        return -EIO;
+    if (there == 0) {
+        *pnum = bytes; /* as a read would find it */
+        return BDRV_BLOCK_ZERO | BDRV_BLOCK_ALLOCATED;
     }
-    switch (fvd_map_read(s->map, offset, bytes, pnum, map)) {
+    switch (fvd_map_read(s->map, offset, there, pnum, map)) {
     case FVD_MAP_BASE:
         return 0;
     case FVD_MAP_ZERO:
@@ -486,4 +504,25 @@ int coroutine_fn fvd_co_block_status(BlockDriverState *bs, bool want_zero, int64
         *file = s->data->bs;
         return BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID | BDRV_BLOCK_RECURSE;
     }
+}
+
+/* Its range is held for the sake of a resize, in whose midst the map is not whole. */
+int coroutine_fn fvd_co_block_status(BlockDriverState *bs, bool want_zero, int64_t offset,
+                                     int64_t bytes, int64_t *pnum, int64_t *map,
+                                     BlockDriverState **file)
+{
+    FvdState *s = bs->opaque;
+    FvdRange r;
+    int ret;
+
+    if (!s->map) {
+        return -EIO;
+    }
+    if (bs->read_only) { /* as for reads */
+        return status(s, offset, bytes, pnum, map, file);
+    }
+    fvd_co_range_begin(s, &r, FVD_RANGE_READ, offset, offset + bytes);
+    ret = status(s, offset, bytes, pnum, map, file);
+    fvd_range_end(s, &r);
+    return ret;
 }

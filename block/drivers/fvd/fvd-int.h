@@ -238,6 +238,8 @@ extern const BlockDriverPrefetch fvd_prefetch;
 
 /* data.c */
 
+/* fvd_check_inside() - 0; -EIO, the disk has not all of these bytes.  For who holds changing */
+int fvd_check_inside(const FvdState *s, int64_t offset, int64_t bytes);
 /* fvd_co_write() - fvd_co_pwritev() for who holds changing */
 int coroutine_fn fvd_co_write(FvdState *s, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
                               size_t qiov_offset);

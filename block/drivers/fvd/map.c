@@ -34,9 +34,7 @@
 #include <string.h>
 #include "block/drivers/fvd/layout/replay.h"
 #include "block/drivers/fvd/map-bits.h"
-
-/* So many elements that are gone are moved over; more are given back to the system with their memory. */
-#define QUEUE_KEEP 4096
+#include "block/drivers/fvd/map-queue.h"
 
 /* Chunks that may be taken again. */
 typedef struct FreeRun {
@@ -53,12 +51,6 @@ typedef struct LogRun {
 } LogRun;
 
 QEMU_BUILD_BUG_ON(sizeof(LogRun) != 24);
-
-/* A queue of structures in an array: those before head are gone. */
-typedef struct Queue {
-    GArray *array;
-    unsigned head;
-} Queue;
 
 struct FvdMap {
     /* Fixed. */
@@ -88,49 +80,6 @@ struct FvdMap {
     Queue log; /* of LogRun; sequences never fall */
     uint64_t last_sequence;
 };
-
-/* Queues */
-
-static void queue_init(Queue *q, unsigned size)
-{
-    q->array = g_array_new(FALSE, FALSE, size);
-    q->head = 0;
-}
-
-static void queue_free(Queue *q)
-{
-    if (q->array) {
-        g_array_unref(q->array);
-    }
-}
-
-static bool queue_is_empty(const Queue *q)
-{
-    return q->head == q->array->len;
-}
-
-/* The first is gone.  What is gone takes at most as much memory as the rest, and what was large does not stay so. */
-static void queue_drop(Queue *q)
-{
-    unsigned left = q->array->len - ++q->head;
-
-    if (q->head < left) {
-        return;
-    }
-    if (q->head > QUEUE_KEEP) {
-        Queue rest;
-
-        queue_init(&rest, g_array_get_element_size(q->array));
-        g_array_append_vals(rest.array,
-                            q->array->data + (size_t)q->head * g_array_get_element_size(q->array),
-                            left);
-        queue_free(q);
-        *q = rest;
-        return;
-    }
-    g_array_remove_range(q->array, 0, q->head);
-    q->head = 0;
-}
 
 /* Making one */
 
@@ -552,12 +501,39 @@ bool fvd_map_is_dirty(const FvdMap *m, uint32_t i)
     return is_dirty(entry(m, i));
 }
 
-void fvd_map_untake(FvdMap *m, uint32_t first, uint32_t n)
+/* A run of free chunks that ends where those end that were ever in use; or NULL. */
+static FreeRun *last_free(FvdMap *m, unsigned *ret_at)
 {
+    for (unsigned at = m->free.head; at < m->free.array->len; at++) {
+        FreeRun *run = &g_array_index(m->free.array, FreeRun, at);
+
+        if (run->chunk + run->count == m->used) {
+            *ret_at = at;
+            return run;
+        }
+    }
+    return NULL;
+}
+
+void fvd_map_untake(FvdMap *m, uint32_t first, uint32_t n, uint32_t untouched)
+{
+    FreeRun *run;
+    unsigned at;
+
     check_chunks(m, first, n);
     for (uint32_t i = first; i < first + n; i++) {
         if (is_dirty(entry(m, i))) {
             give_up(m, i);
+        }
+    }
+    while (m->used > untouched && (run = last_free(m, &at))) {
+        uint32_t count = MIN(run->count, m->used - untouched);
+
+        m->used -= count;
+        m->free_chunks -= count;
+        run->count -= count;
+        if (run->count == 0) {
+            g_array_remove_index(m->free.array, at);
         }
     }
 }

@@ -134,11 +134,12 @@ int fvd_map_take(FvdMap *map, uint32_t first_chunk, uint32_t n_chunks, bool *ret
 
 /**
  * fvd_map_untake() - the DIRTY entries of a range become EMPTY, their chunks may be taken again at once
+ * @untouched: nobody has ever written to chunks from here on: those that end up behind all others are not in use
  *
  * For who failed to write, as long as nobody else writes there: another's acknowledged data may be in that chunk.  Who
  * is not sure leaves them DIRTY, and the next write journals them.
  */
-void fvd_map_untake(FvdMap *map, uint32_t first_chunk, uint32_t n_chunks);
+void fvd_map_untake(FvdMap *map, uint32_t first_chunk, uint32_t n_chunks, uint32_t untouched);
 
 /* fvd_map_is_dirty() - whether the chunk of this entry is in no record: given up, it may be another's at once */
 bool fvd_map_is_dirty(const FvdMap *map, uint32_t chunk);

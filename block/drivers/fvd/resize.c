@@ -163,6 +163,7 @@ static int coroutine_fn set_size(FvdState *s, FvdHeader *next)
 static int coroutine_fn resize(FvdState *s, FvdHeader *next, Error **errp)
 {
     FvdMap *old = s->map;
+    int64_t size = s->header.virtual_disk_size;
     int ret = fvd_co_begin_changes(s, false); /* a recovery that is due */
 
     ret = ret < 0 ? ret : fvd_co_settle(s);
@@ -170,6 +171,7 @@ static int coroutine_fn resize(FvdState *s, FvdHeader *next, Error **errp)
         ret = set_size(s, next);
     }
     if (ret < 0) {
+        s->header.virtual_disk_size = size; /* the map's */
         error_setg_errno(errp, -ret, "Could not change the size of the FVD image");
         return ret;
     }
@@ -177,6 +179,7 @@ static int coroutine_fn resize(FvdState *s, FvdHeader *next, Error **errp)
     if (ret < 0) {
         fvd_map_delete(s->map);
         s->map = old;
+        s->header.virtual_disk_size = size;
         fvd_fail(s);
         return ret;
     }

@@ -15,6 +15,8 @@
  *        the new length not; where it cannot be cut off it is behind ready_end.
  *   ST4  ready_end only moves over chunks nobody has written to: who has taken one beyond it writes after it has
  *        passed.
+ *   ST5  What could not be made ready is no chunk in use: else a file that cannot grow would be asked to, by everybody
+ *        from then on, also where something else is free.
  */
 #include <errno.h>
 #include "block/drivers/fvd/fvd-int.h"
@@ -207,6 +209,9 @@ static int coroutine_fn co_make_ready(FvdState *s, int64_t end)
 {
     int ret = 0;
 
+    if (end <= s->ready_end) {
+        return 0;
+    }
     qemu_co_mutex_lock(&s->grow_lock);
     if (end > s->ready_end) {
         ret = make_ready(s, end);
@@ -230,10 +235,23 @@ static int coroutine_fn zero_chunks(FvdState *s, int64_t offset, int64_t bytes)
     return ret < 0 ? ret : fvd_co_flush_node(s, s->data->bs);
 }
 
+/* Where the last of these chunks ends in the data's file. */
+static int64_t end_of(const FvdState *s, int64_t offset, int64_t end)
+{
+    int64_t run, last = 0;
+
+    for (; offset < end; offset += run) {
+        int64_t place = fvd_map_place(s->map, offset, end - offset, &run);
+
+        last = MAX(last, place + QEMU_ALIGN_UP(run, s->header.chunk_size));
+    }
+    return last;
+}
+
 /* The range is held. */
 static int coroutine_fn take_run(FvdState *s, const FvdRange *r, uint32_t first, uint32_t n)
 {
-    int64_t end = MIN(r->end, s->header.virtual_disk_size), used_end;
+    int64_t end = MIN(r->end, s->header.virtual_disk_size);
     bool used_before;
     int ret = fvd_map_take(s->map, first, n, &used_before);
 
@@ -241,16 +259,15 @@ static int coroutine_fn take_run(FvdState *s, const FvdRange *r, uint32_t first,
     if (ret < 0) {
         return ret;
     }
-    used_end = chunk_place(s, fvd_map_used(s->map));
-    if (used_end > s->ready_end) {
-        ret = co_make_ready(s, used_end);
-    }
+    ret = co_make_ready(s, end_of(s, r->start, end));
     if (ret >= 0 && used_before) {
         fvd_co_wait_holes(s);
         ret = zero_chunks(s, r->start, end - r->start);
     }
     if (ret < 0) {
-        fvd_map_untake(s->map, first, n);
+        int64_t ready = DIV_ROUND_UP(s->ready_end - s->header.data_offset, s->header.chunk_size);
+
+        fvd_map_untake(s->map, first, n, (uint32_t)ready); /* ST5 */
     }
     return ret;
 }

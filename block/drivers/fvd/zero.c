@@ -286,14 +286,19 @@ static int coroutine_fn make_zeros(FvdState *s, int64_t offset, int64_t bytes,
 {
     int64_t piece, place;
     bool by_hand;
-    int ret = 0;
+    int ret;
 
     qemu_co_rwlock_rdlock(&s->changing);
+    ret = fvd_check_inside(s, offset, bytes);
     for (; bytes > 0 && ret >= 0; offset += piece, bytes -= piece) {
         Zero z = {.offset = offset, .flags = flags};
 
         if (fvd_map_read(s->map, offset, bytes, &piece, &place) == FVD_MAP_ZERO) {
-            continue;
+            z.bytes = piece;
+            is_whole(s, &z);
+            if (!z.need.record_bitmap) { /* else it is zeros here, and the base's after a crash */
+                continue;
+            }
         }
         z.bytes = MIN(bytes, s->write_max - offset % s->write_max);
         is_whole(s, &z);

@@ -424,8 +424,74 @@ static void coroutine_fn test_space_comes_back_once(void)
     scene_end(&s);
 }
 
+/* What could not be had is not waited for when something else was given back. */
+static void coroutine_fn test_full_and_freed(void)
+{
+    Scene s = {.spec = {.size = 8 * MiB,
+                        .chunk_size = 256 * KiB,
+                        .journal_size = 64 * KiB,
+                        .incompatible = FVD_INCOMPATIBLE_REMAP,
+                        .grow_unit = 1}};
+    uint8_t buf[4096] = {1};
+
+    scene_begin(&s, 1);
+    test_ram_set_capacity(s.file, fvd_image_data_offset(&s.spec) + 4 * MiB);
+    block_test_co_fill(s.user, 0, 4 * MiB, 1);
+    g_assert_cmpint(bdrv_co_pwrite(s.user, 4 * MiB, sizeof(buf), buf, 0), ==, -ENOSPC);
+    g_assert_cmpint(bdrv_co_pwrite(s.user, 5 * MiB, sizeof(buf), buf, 0), ==, -ENOSPC);
+    g_assert_cmpint(bdrv_co_pdiscard(s.user, 0, 1 * MiB), ==, 0);
+    g_assert_cmpint(bdrv_co_flush(s.bs), ==, 0);
+    block_test_co_fill(s.user, 6 * MiB, 1 * MiB, 2);
+    g_assert_cmpint(bdrv_co_pwrite(s.user, 4 * MiB, sizeof(buf), buf, 0), ==, -ENOSPC);
+    memset(s.model, 1, 4 * MiB);
+    memset(s.model, 0, 1 * MiB);
+    memset(s.model + 6 * MiB, 2, 1 * MiB);
+    expect_model(&s, 0, 8 * MiB);
+    test_ram_set_capacity(s.file, fvd_image_data_offset(&s.spec) + 8 * MiB);
+    block_test_co_fill(s.user, 4 * MiB, 2 * MiB, 3);
+    memset(s.model + 4 * MiB, 3, 2 * MiB);
+    close_image(&s);
+    open_image(&s);
+    expect_model(&s, 0, 8 * MiB);
+    scene_end(&s);
+}
+
+/* Zeros whose entries are durable first, and bits not yet, are no zeros for who comes meanwhile. */
+static void coroutine_fn test_zeros_in_two_steps(void)
+{
+    Scene s = {.spec = {.size = 256 * KiB,
+                        .chunk_size = 512,
+                        .block_size = 64 * KiB,
+                        .base_size = 256 * KiB,
+                        .journal_size = 64 * KiB,
+                        .incompatible = FVD_INCOMPATIBLE_REMAP}};
+    BlockTestRequest *first, *second;
+
+    scene_begin(&s, 1);
+    block_test_co_fill(s.user, 0, 64 * KiB, 1);
+    g_assert_cmpint(bdrv_co_flush(s.bs), ==, 0);
+    test_ram_hold(s.file, TEST_RAM_FLUSH, 0, INT64_MAX);
+    first = block_test_co_start(s.user, BLOCK_TEST_WRITE_ZEROES, 64 * KiB, 64 * KiB, 0);
+    test_ram_co_wait_held(s.file, 1);
+    second = block_test_co_start(s.user, BLOCK_TEST_WRITE_ZEROES, 64 * KiB, 64 * KiB, 0);
+    block_test_co_settle();
+    g_assert_false(block_test_done(first));
+    g_assert_false(block_test_done(second));
+    test_ram_release(s.file);
+    g_assert_cmpint(block_test_co_join(first), ==, 0);
+    g_assert_cmpint(block_test_co_join(second), ==, 0);
+    memset(s.model, 1, 64 * KiB);
+    memset(s.model + 64 * KiB, 0, 64 * KiB);
+    expect_model(&s, 0, 256 * KiB);
+    scene_end(&s);
+}
+
 static void add(void)
 {
+    block_test_add("/fvd/data/zeros that are recorded in two steps are there after both",
+                   test_zeros_in_two_steps);
+    block_test_add("/fvd/data/what is given back is taken although the file cannot grow",
+                   test_full_and_freed);
     block_test_add("/fvd/data/a flush of what allocates is one flush of the file", test_one_flush);
     block_test_add("/fvd/data/a block that counts by its sum is not written to before it counts "
                    "without",

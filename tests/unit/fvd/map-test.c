@@ -198,7 +198,7 @@ static void test_a_chunk_given_back_waits_for_its_record(void)
     g_assert_true(before);
     reads_as(m, 5 * MiB, 1 * MiB, FVD_MAP_DATA, 1 * MiB, h->data_offset);
     /* No record names it: it can be had again at once. */
-    fvd_map_untake(m, 0, 10);
+    fvd_map_untake(m, 0, 10, UINT32_MAX);
     reads_as(m, 5 * MiB, 1 * MiB, FVD_MAP_ZERO, 1 * MiB, 0);
     reads_as(m, 1 * MiB, 1 * MiB, FVD_MAP_DATA, 1 * MiB, h->data_offset + 1 * MiB);
     g_assert_cmpint(fvd_map_take(m, 6, 1, NULL), ==, 0);
@@ -657,7 +657,7 @@ static void model_undo(Model *d, GRand *rand)
         }
     }
     if (failed) {
-        fvd_map_untake(d->m, c, n);
+        fvd_map_untake(d->m, c, n, UINT32_MAX);
         return;
     }
     g_assert_cmpint(fvd_map_free(d->m, c, n), ==, record);
