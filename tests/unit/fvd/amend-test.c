@@ -293,6 +293,22 @@ static void coroutine_fn an_emptied_image_reads_as_its_base(void)
     tree_free(t);
 }
 
+/* It had all of the base, and needed it no more: now it does. */
+static void coroutine_fn an_image_that_was_full_reads_its_base_when_it_is_emptied(void)
+{
+    Tree *t = tree_new(test_ram_new("f", 0), true, "{}");
+
+    block_test_co_fill(t->user, 0, SIZE / 2, 0xb5);
+    g_assert_cmpint(t->bs->drv->prefetch->co_finish(t->bs), ==, 0);
+    tree_reopen(t);
+    t->bs->drv->image->co_make_empty(t->bs, &error_abort);
+    block_test_co_expect(t->user, 0, SIZE / 2, 0xb5);
+    tree_reopen(t);
+    block_test_co_expect(t->user, 0, SIZE / 2, 0xb5);
+    block_test_co_expect(t->user, SIZE / 2, SIZE / 2, 0);
+    tree_free(t);
+}
+
 /* After a commit image and base are the same, and so is what is read whenever power fails while it is emptied. */
 static void coroutine_fn a_cut_while_it_is_emptied_shows_nothing_else(void)
 {
@@ -373,6 +389,8 @@ static void add(void)
                    an_emptied_image_reads_as_its_base);
     block_test_add("/fvd/amend/a cut while it is emptied shows nothing else",
                    a_cut_while_it_is_emptied_shows_nothing_else);
+    block_test_add("/fvd/amend/an image that was full reads its base when it is emptied",
+                   an_image_that_was_full_reads_its_base_when_it_is_emptied);
     block_test_add("/fvd/amend/a cut while it is amended loses nothing",
                    a_cut_while_it_is_amended_loses_nothing);
 }

@@ -382,6 +382,7 @@ static int coroutine_fn empty(FvdState *s, FvdHeader *h, Error **errp)
 
     if (ret == 0) {
         h->base_img_size = MIN(length, h->virtual_disk_size);
+        h->base_img_fully_prefetched = 0;
         ret = fvd_header_check(h, errp); /* the bitmap may be too small for a base that has grown */
         if (ret < 0) {
             return ret;
