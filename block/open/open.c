@@ -203,6 +203,24 @@ char *bdrv_path_beside(const char *image, const char *name)
     return strcmp(dir, ".") == 0 ? g_strdup(name) : g_build_filename(dir, name, NULL);
 }
 
+/* Main thread: of all that are being opened now. */
+static unsigned named_depth;
+
+BlockDriverState *coroutine_fn bdrv_co_open_named_file(const BdrvOpenFileArgs *args, Error **errp)
+{
+    BlockDriverState *bs;
+
+    if (named_depth >= BDRV_NAMED_DEPTH_MAX) {
+        error_setg(errp, "'%s' is named by an image that is named by an image, %d times",
+                   args->filename, BDRV_NAMED_DEPTH_MAX);
+        return NULL;
+    }
+    named_depth++;
+    bs = bdrv_co_open_file(args, errp);
+    named_depth--;
+    return bs;
+}
+
 int coroutine_fn bdrv_open_backing(BlockDriverState *bs, const BlockdevRefOrNull *ref, Error **errp)
 {
     BlockDriverState *backing = NULL;
@@ -233,7 +251,7 @@ int coroutine_fn bdrv_open_backing(BlockDriverState *bs, const BlockdevRefOrNull
         .cache_no_flush = bs->open_flags & BDRV_O_NO_FLUSH,
         .force_share = bs->force_share,
     };
-    backing = bdrv_co_open_file(&args, errp);
+    backing = bdrv_co_open_named_file(&args, errp);
     if (!backing) {
         error_prepend(errp, "Could not open backing file: ");
         return -EINVAL;

@@ -27,6 +27,7 @@
  *       disk until one of those is recorded.
  */
 #include <errno.h>
+#include "aio/aio.h"
 #include "block/drivers/fvd/fvd-int.h"
 #include "block/io/io.h"
 #include "trace-fvd.h"
@@ -76,6 +77,9 @@ int coroutine_fn fvd_co_check_block(FvdState *s, uint64_t block, uint32_t crc, b
         qemu_iovec_init_buf(&qiov, buf, piece);
         ret = transfer(s, false, offset, piece, &qiov, 0, 0);
         sum = crc32c(sum, buf, piece);
+        /* What has no place does not wait for anybody, and there may be any amount of it. */
+        aio_co_schedule(qemu_get_current_aio_context(), qemu_coroutine_self());
+        qemu_coroutine_yield();
     }
     qemu_vfree(buf);
     *ret_right = ret >= 0 && sum == crc;

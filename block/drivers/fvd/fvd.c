@@ -157,9 +157,15 @@ static BdrvChild *coroutine_fn open_named_data_file(BlockDriverState *bs, const 
         .discard_unmap = true,
         .force_share = bs->force_share,
     };
-    BlockDriverState *node = bdrv_co_open_file(&args, errp);
+    BlockDriverState *node;
     BdrvChild *child;
 
+    /* Options could name any driver, and any node: that is not for who wrote the image to choose. */
+    if (g_str_has_prefix(path, "json:")) {
+        error_setg(errp, "The data file that the FVD image names, '%s', is no file name", path);
+        return NULL;
+    }
+    node = bdrv_co_open_named_file(&args, errp);
     if (!node) {
         error_prepend(errp, "Could not open the data file: ");
         return NULL;

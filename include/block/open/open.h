@@ -36,6 +36,21 @@ typedef struct BdrvOpenFileArgs {
  */
 BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, Error **errp);
 
+/*
+ * How many images may name each other in a row: more than chains have, and not more than a coroutine's stack has
+ * room for.  An image that names itself is opened again and again until somebody stops.
+ */
+#define BDRV_NAMED_DEPTH_MAX 100
+
+/**
+ * bdrv_co_open_named_file() - bdrv_co_open_file() of a file that an image names which is being opened
+ *
+ * Context: as that.
+ *
+ * Return: as that; NULL also for image number BDRV_NAMED_DEPTH_MAX in a row.
+ */
+BlockDriverState *coroutine_fn bdrv_co_open_named_file(const BdrvOpenFileArgs *args, Error **errp);
+
 /* The node that @ref names, or makes; one reference for the caller. */
 BlockDriverState *coroutine_fn bdrv_co_open_ref(const BlockdevRef *ref, Error **errp);
 

@@ -2,6 +2,7 @@
 /* An FVD image's life: the contract of drivers, open, close, reopen, and what a power cut leaves. */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include "block/drivers/drivers.h"
 #include "block/open/open.h"
 #include "tests/lib/block-test.h"
@@ -9,6 +10,7 @@
 #include "tests/lib/fvd-image.h"
 #include "tests/lib/test-cut.h"
 #include "tests/lib/test-ram.h"
+#include "tests/unit/fvd/journal.h"
 #include "util/osdep.h"
 
 #define SECTOR 512
@@ -179,6 +181,97 @@ static void coroutine_fn test_no_journal(void)
     g_assert_true(bdrv_is_read_only(bs));
     bdrv_co_unref(bs);
     bs = open_image(true);
+    bdrv_co_unref(bs);
+    bdrv_co_unref(file);
+}
+
+/* Names in a header are those of files: who may write an image's bytes may not choose drivers, nor send us in circles. */
+static void coroutine_fn test_names_of_strangers(void)
+{
+    g_autofree char *file = block_test_path("stranger.fvd");
+    g_autofree FvdHeader *h = g_new(FvdHeader, 1);
+    g_autofree uint8_t *buf = g_malloc(FVD_HEADER_REGION);
+    FvdImageSpec spec = small;
+
+    spec.data_file = "json:{\"driver\": \"fvd\", \"file\": \"stolen\"}";
+    fvd_image_make_file(file, &spec);
+    block_test_co_open_fails("no file name",
+                             "{\"driver\": \"fvd\", \"read-only\": true, \"file\": {\"driver\": "
+                             "\"file\", \"filename\": \"%s\"}}",
+                             file);
+    spec.data_file = file;
+    fvd_image_header(&spec, h);
+    strcpy(h->data_file_fmt, "fvd");
+    fvd_header_encode(h, buf);
+    g_assert_true(g_file_set_contents(file, (char *)buf, FVD_HEADER_REGION, NULL));
+    g_assert_cmpint(truncate(file, 2 * MiB), ==, 0);
+    block_test_co_open_fails("data file",
+                             "{\"driver\": \"fvd\", \"read-only\": true, \"file\": {\"driver\": "
+                             "\"file\", \"filename\": \"%s\"}}",
+                             file);
+    spec.data_file = NULL;
+    spec.base_size = spec.size;
+    spec.base_img = file;
+    fvd_image_make_file(file, &spec);
+    block_test_co_open_fails("backing file",
+                             "{\"driver\": \"fvd\", \"read-only\": true, \"file\": {\"driver\": "
+                             "\"file\", \"filename\": \"%s\"}}",
+                             file);
+}
+
+/* A record of an image that nobody has written to: blocks of chunks that have no place count by their sums. */
+static void coroutine_fn put_sums(BlockDriverState *file, uint32_t blocks)
+{
+    g_autofree FvdHeader *h = g_new(FvdHeader, 1);
+    g_autofree uint8_t *buf = g_malloc(FVD_HEADER_REGION);
+    uint8_t sector[FVD_JSECTOR_SIZE] = {0};
+
+    fvd_image_co_header(file, h);
+    add_sums(sector, 0, 0, blocks, 1);
+    add_trailer(sector, h->stable_journal_epoch + 1, 1);
+    test_ram_poke(file, h->journal_offset, sector, sizeof(sector));
+    h->clean_shutdown = 0;
+    fvd_header_encode(h, buf);
+    test_ram_poke(file, 0, buf, FVD_HEADER_REGION);
+}
+
+typedef struct Bystander {
+    unsigned turns;
+    bool stop, stopped;
+} Bystander;
+
+static void coroutine_fn bystander_entry(void *opaque)
+{
+    Bystander *b = opaque;
+
+    while (!b->stop) {
+        b->turns++;
+        aio_co_schedule(qemu_get_aio_context(), qemu_coroutine_self());
+        qemu_coroutine_yield();
+    }
+    b->stopped = true;
+}
+
+/* Zeros without a place are there at once, as many as a header says: they are no reason to stand still. */
+static void coroutine_fn test_sums_let_others_in(void)
+{
+    FvdImageSpec spec = {.size = 256 * MiB,
+                         .base_size = 256 * MiB,
+                         .block_size = 8 * MiB,
+                         .chunk_size = 8 * MiB,
+                         .journal_size = 32 * KiB,
+                         .incompatible = FVD_INCOMPATIBLE_BLOCK_SUMS | FVD_INCOMPATIBLE_REMAP};
+    BlockDriverState *file = test_ram_new("file", 0), *bs;
+    Bystander b = {0};
+
+    fvd_image_co_make(file, &spec);
+    put_sums(file, 32);
+    aio_co_enter(qemu_get_aio_context(), qemu_coroutine_create(bystander_entry, &b));
+    bs = open_image(true);
+    g_assert_cmpuint(b.turns, >=, 100);
+    b.stop = true;
+    block_test_co_settle();
+    g_assert_true(b.stopped);
     bdrv_co_unref(bs);
     bdrv_co_unref(file);
 }
@@ -621,6 +714,8 @@ static void add(void)
     block_test_add("/fvd/life/an image is settled by a reopen, and goes on", test_reopen);
     block_test_add("/fvd/life/after a failed flush nothing is promised", test_failed_flush);
     block_test_add("/fvd/life/data may be in a file of its own", test_data_file);
+    block_test_add("/fvd/life/names in a header are names of files", test_names_of_strangers);
+    block_test_add("/fvd/life/whoever has sums verified lets others in", test_sums_let_others_in);
     block_test_add("/fvd/life/without a journal it is read-only", test_no_journal);
     block_test_add("/fvd/life/a power cut at any moment loses nothing that was flushed", test_cuts);
     block_test_add("/fvd/life/nor does one among many writers of the same blocks",
