@@ -119,20 +119,32 @@ static int coroutine_fn zero_behind_end(FvdState *s)
     return ret < 0 ? ret : fvd_co_flush_node(s, s->data->bs);
 }
 
-/* Without a table the disk is as long as its data's file: what that has behind the end is not seen again. */
+/* Whether the file has anything behind @end that is not the disk's. */
+static bool is_something_behind(const FvdState *s, int64_t end)
+{
+    const FvdHeader *h = &s->header;
+
+    return (h->autoclear & FVD_AUTOCLEAR_BITMAPS) ||
+           (s->data == s->bs->file && (FVD_HEADER_REGION > end || h->bitmap_offset >= end ||
+                                       h->table_offset >= end || h->journal_offset >= end));
+}
+
+/* Without a table the disk is in one piece: what its file has behind the end, up to the new one, is not seen again. */
 static int coroutine_fn clear_behind_flat(FvdState *s, int64_t size)
 {
     int64_t end = s->header.data_offset + s->header.virtual_disk_size;
     int64_t length = bdrv_getlength(s->data->bs);
     Error *err = NULL;
-    int ret;
+    int ret = -ENOTSUP;
 
     if (fvd_header_has_table(&s->header) || length <= end) {
         return 0;
     }
-    ret = bdrv_co_truncate(s->data, end, true, PREALLOC_MODE_OFF, 0, &err);
-    if (ret < 0) { /* a device */
+    if (!is_something_behind(s, end)) {
+        ret = bdrv_co_truncate(s->data, end, true, PREALLOC_MODE_OFF, 0, &err);
         error_free(err);
+    }
+    if (ret < 0) { /* or it is a device */
         ret =
             bdrv_co_pwrite_zeroes(s->data, end, MIN(length, s->header.data_offset + size) - end, 0);
     }

@@ -22,18 +22,28 @@ typedef struct Scene {
     Coroutine *waiter;
 } Scene;
 
-static void coroutine_fn scene_begin(Scene *s)
+static void coroutine_fn scene_open(Scene *s)
 {
-    s->file = test_ram_new("file", 0);
-    fvd_image_co_make(s->file, &spec);
     s->bs = block_test_co_open("{\"driver\": \"fvd\", \"file\": \"file\", \"backing\": null}");
     s->user = block_test_user(s->bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE);
 }
 
-static void coroutine_fn scene_end(Scene *s)
+static void coroutine_fn scene_begin(Scene *s)
+{
+    s->file = test_ram_new("file", 0);
+    fvd_image_co_make(s->file, &spec);
+    scene_open(s);
+}
+
+static void coroutine_fn scene_close(Scene *s)
 {
     block_test_co_user_free(s->user);
     bdrv_co_unref(s->bs);
+}
+
+static void coroutine_fn scene_end(Scene *s)
+{
+    scene_close(s);
     bdrv_co_unref(s->file);
 }
 
@@ -118,6 +128,38 @@ static void coroutine_fn test_status(void)
     scene_end(&s);
 }
 
+/* Regions lie in any order: of a disk in one piece the journal may be behind it. */
+static void coroutine_fn test_journal_behind(void)
+{
+    FvdImageSpec flat = {
+        .size = 64 * KiB, .no_table = true, .base_size = 64 * KiB, .journal_size = 32 * KiB};
+    g_autofree FvdHeader *h = g_new(FvdHeader, 1);
+    g_autofree uint8_t *buf = g_malloc(FVD_HEADER_REGION);
+    Scene s = {.file = test_ram_new("file", 2 * MiB)};
+
+    fvd_image_co_make(s.file, &flat);
+    fvd_image_co_header(s.file, h);
+    h->data_offset = 8 * KiB;
+    h->bitmap_offset = 512 * KiB;
+    h->journal_offset = 1 * MiB;
+    fvd_header_encode(h, buf);
+    test_ram_poke(s.file, 0, buf, FVD_HEADER_REGION);
+    memset(buf, 0, FVD_HEADER_REGION);
+    for (int64_t at = FVD_HEADER_REGION; at < 2 * MiB; at += FVD_HEADER_REGION) {
+        test_ram_poke(s.file, at, buf, FVD_HEADER_REGION);
+    }
+    scene_open(&s);
+    block_test_co_fill(s.user, 0, 64 * KiB, 1);
+    g_assert_cmpint(bdrv_co_truncate(s.user, 128 * KiB, true, PREALLOC_MODE_OFF, 0, &error_abort),
+                    ==, 0);
+    g_assert_cmpint(bdrv_getlength(s.file), >=, 1 * MiB + 32 * KiB);
+    scene_close(&s);
+    scene_open(&s);
+    block_test_co_expect(s.user, 0, 64 * KiB, 1);
+    block_test_co_expect(s.user, 64 * KiB, 64 * KiB, 0);
+    scene_end(&s);
+}
+
 /* The disk is as long as it is; only a resize makes it longer. */
 static void coroutine_fn test_behind_the_end(void)
 {
@@ -135,6 +177,8 @@ static void coroutine_fn test_behind_the_end(void)
 static void add(void)
 {
     block_test_add("/fvd/resize/block status in its midst is that of before or after", test_status);
+    block_test_add("/fvd/resize/what lies behind a disk in one piece is not cut off",
+                   test_journal_behind);
     block_test_add("/fvd/resize/a write behind the end is refused", test_behind_the_end);
 }
 
