@@ -406,7 +406,7 @@ int fvd_map_find_free(FvdMap *m)
 {
     bool failed = false;
     uint8_t *named = zeros(bits_bytes(m->used), &failed);
-    uint64_t chunk = 0;
+    uint64_t chunk = 0, end;
 
     if (failed) {
         return -ENOMEM;
@@ -417,8 +417,10 @@ int fvd_map_find_free(FvdMap *m)
             bit_set(named, entry(m, i));
         }
     }
-    for (; (chunk = bits_find(named, named, chunk, m->used, false)) < m->used; chunk++) {
-        release(m, (uint32_t)chunk);
+    for (; (chunk = bits_find(named, named, chunk, m->used, false)) < m->used; chunk = end) {
+        end = bits_find(named, named, chunk, m->used, true);
+        g_array_append_vals(m->free.array, &(FreeRun){(uint32_t)chunk, (uint32_t)(end - chunk)}, 1);
+        m->free_chunks += end - chunk;
     }
     g_free(named);
     return 0;
