@@ -41,6 +41,16 @@ static int coroutine_fn write_sector(FvdState *s, unsigned sector)
     return ret < 0 ? ret : fvd_co_flush_node(s, s->bs->file->bs);
 }
 
+/* What was taken and is in no record is free again, as after a crash: nobody is at work. */
+static void drop_dirty(uint32_t *entries, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (le32_to_cpu(entries[i]) & FVD_TABLE_DIRTY) {
+            entries[i] = cpu_to_le32(FVD_TABLE_EMPTY);
+        }
+    }
+}
+
 /* Entries of the table in the file, from byte @from of it to byte @to, that are those of @table, or EMPTY. */
 static int coroutine_fn write_entries(FvdState *s, int64_t at, const uint32_t *table, int64_t from,
                                       int64_t to)
@@ -53,6 +63,7 @@ static int coroutine_fn write_entries(FvdState *s, int64_t at, const uint32_t *t
         piece = MIN(to - from, ENTRIES_BYTES);
         if (table) {
             memcpy(buf, (const uint8_t *)table + from, piece);
+            drop_dirty((uint32_t *)buf, piece / FVD_TABLE_ENTRY_BYTES);
         } else {
             memset(buf, 0xff, piece);
         }
@@ -75,12 +86,22 @@ static void place_table(const FvdState *s, FvdHeader *next)
     next->table_size = QEMU_ALIGN_UP(chunks * FVD_TABLE_ENTRY_BYTES, FVD_REGION_ALIGN);
 }
 
+/* Whether the table has no room for that disk's entries, or, since it has moved once, is where its chunks may be. */
+static bool must_move(const FvdState *s, const FvdHeader *next)
+{
+    int64_t data_end = next->data_offset + fvd_header_chunks(next) * next->chunk_size;
+
+    return fvd_header_chunks(next) * FVD_TABLE_ENTRY_BYTES > next->table_size ||
+           (s->data == s->bs->file && next->table_offset > next->data_offset &&
+            next->table_offset < data_end);
+}
+
 /* The table has room for @next's disk, and what is new in it is EMPTY; sector 4 says where it is. */
 static int coroutine_fn make_table(FvdState *s, FvdHeader *next)
 {
     int64_t old_bytes = fvd_header_table_bytes(&s->header);
     int64_t bytes = fvd_header_chunks(next) * FVD_TABLE_ENTRY_BYTES;
-    bool moves = bytes > s->header.table_size;
+    bool moves = next->table_offset != s->header.table_offset;
     int ret = 0;
 
     if (!fvd_header_has_table(&s->header)) {
@@ -248,8 +269,7 @@ int coroutine_fn fvd_co_truncate(BlockDriverState *bs, int64_t offset, bool exac
     next = g_memdup2(&s->header, sizeof(*next));
     next->virtual_disk_size = offset;
     next->base_img_size = MIN(next->base_img_size, offset);
-    if (fvd_header_has_table(next) && offset <= FVD_DISK_BYTES_MAX &&
-        fvd_header_chunks(next) * FVD_TABLE_ENTRY_BYTES > next->table_size) {
+    if (fvd_header_has_table(next) && offset <= FVD_DISK_BYTES_MAX && must_move(s, next)) {
         place_table(s, next);
     }
     ret = check_next(s, next, errp);

@@ -106,10 +106,8 @@ static void coroutine_fn discard(Scene *s, int64_t offset, int64_t bytes)
     memcpy(s->model + offset, buf, bytes);
 }
 
-static void coroutine_fn resize(Scene *s)
+static void coroutine_fn resize_to(Scene *s, int64_t size)
 {
-    int64_t size = g_rand_int_range(s->rand, 1, 900) * SECTOR;
-
     g_assert_cmpint(bdrv_co_truncate(s->user, size, true, PREALLOC_MODE_OFF, 0, &error_abort), ==,
                     0);
     g_assert_cmpint(bdrv_getlength(s->bs), ==, size);
@@ -118,6 +116,11 @@ static void coroutine_fn resize(Scene *s)
         memset(s->model + s->spec.size, 0, size - s->spec.size);
     }
     s->spec.size = size;
+}
+
+static void coroutine_fn resize(Scene *s)
+{
+    resize_to(s, g_rand_int_range(s->rand, 1, 900) * SECTOR);
 }
 
 static void coroutine_fn one_step(Scene *s)
@@ -486,6 +489,26 @@ static void coroutine_fn test_zeros_in_two_steps(void)
     scene_end(&s);
 }
 
+/* Behind the chunks that the disk had when the table had to move there are more when it grows again. */
+static void coroutine_fn test_grows_where_the_table_is(void)
+{
+    Scene s = {.spec = {.size = 1020 * SECTOR, .chunk_size = SECTOR, .journal_size = 64 * KiB}};
+
+    scene_begin(&s, 1);
+    for (int64_t sectors = 1030; sectors < 1500; sectors += 150) {
+        const int64_t old = s.spec.size;
+
+        resize_to(&s, sectors * SECTOR);
+        expect_model(&s, 0, s.spec.size);
+        block_test_co_fill(s.user, old, s.spec.size - old, 1);
+        memset(s.model + old, 1, s.spec.size - old);
+    }
+    close_image(&s);
+    open_image(&s);
+    expect_model(&s, 0, s.spec.size);
+    scene_end(&s);
+}
+
 static void add(void)
 {
     block_test_add("/fvd/data/zeros that are recorded in two steps are there after both",
@@ -499,6 +522,8 @@ static void add(void)
     block_test_add(
         "/fvd/data/space that was given back and taken again is not given back once more",
         test_space_comes_back_once);
+    block_test_add("/fvd/data/a disk grows where the table is that had to move before",
+                   test_grows_where_the_table_is);
     block_test_add("/fvd/data/space that is discarded comes back after a flush",
                    test_space_comes_back);
     block_test_add(

@@ -314,12 +314,12 @@ static int coroutine_fn fvd_co_prefetch_store(BlockDriverState *bs, int64_t offs
     return soft_store(bs->opaque, offset, offset + bytes, buf);
 }
 
-/* Who holds changing. */
+/* Who holds changing.  Others may have recorded what is soft no more, a change of the size for one: it is committed here. */
 static int coroutine_fn keep_durably(FvdState *s)
 {
-    int ret = 0;
+    int ret = s->failed ? -EIO : 0;
 
-    if (s->soft && s->journal) {
+    if (ret == 0 && s->journal) {
         ret = fvd_co_soft_keep(s);
         ret = ret < 0 ? ret : fvd_journal_co_commit(s->journal, fvd_journal_last(s->journal));
     }
