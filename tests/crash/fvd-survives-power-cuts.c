@@ -41,7 +41,8 @@ typedef struct Moment {
     unsigned number;
     TestCutImage *disk, *data;
     SectorModelCut *cut;
-    uint8_t *gone; /* of the base: garbage there, and nobody may look.  NULL: nothing yet */
+    int64_t lengths[2]; /* one of them is the disk's */
+    uint8_t *gone;      /* of the base: garbage there, and nobody may look.  NULL: nothing yet */
 } Moment;
 
 typedef struct Scene {
@@ -53,6 +54,7 @@ typedef struct Scene {
     /* The state that is looked at, for messages. */
     const Moment *moment;
     uint32_t fate;
+    int64_t length; /* of the disk in it; 0: nobody has looked */
 } Scene;
 
 /* Stories of each kind, where the environment does not say it: in a second or two, some thousand states. */
@@ -86,6 +88,8 @@ static void remember_moment(void *opaque)
     m->disk = test_cut_image(s->disks.disk);
     m->data = s->disks.data ? test_cut_image(s->disks.data) : NULL;
     m->cut = sector_model_cut(s->model);
+    m->lengths[0] = s->length;
+    m->lengths[1] = s->next_length;
     if (s->wants & FVD_STORY_PREFETCH) {
         m->gone = g_memdup2(s->gone, s->shape.base_bytes / SECTOR_MODEL_BYTES);
     }
@@ -154,6 +158,20 @@ static BlockDriverState *coroutine_fn open_bench(Scene *sc, bool read_only)
     return bs;
 }
 
+/* As the first look said; by that, one that may be. */
+static void check_length(Scene *sc, int64_t length)
+{
+    const FvdStory *s = sc->story;
+    const int64_t *may = sc->moment ? sc->moment->lengths : (int64_t[]){s->length, s->next_length};
+
+    if (sc->length ? length != sc->length : length != may[0] && length != may[1]) {
+        wrong(sc,
+              "it has %" PRId64 " bytes, it had %" PRId64 ", it may have %" PRId64 " or %" PRId64,
+              length, sc->length, may[0], may[1]);
+    }
+    sc->length = length;
+}
+
 static uint8_t *coroutine_fn contents(Scene *sc, BlockDriverState *bs)
 {
     BdrvChild *user = block_test_user(bs, BLK_PERM_CONSISTENT_READ);
@@ -163,6 +181,7 @@ static uint8_t *coroutine_fn contents(Scene *sc, BlockDriverState *bs)
         wrong(sc, "it cannot be read");
     }
     block_test_co_user_free(user);
+    check_length(sc, bdrv_getlength(bs));
     return buf;
 }
 
@@ -208,7 +227,7 @@ static void check_sectors(Scene *sc, const SectorModelCut *cut, const uint8_t *b
 static bool coroutine_fn go_on(Scene *sc, BlockDriverState *bs, uint8_t *buf)
 {
     BdrvChild *user = block_test_user(bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
-    int64_t sectors = sector_model_sectors(sc->story->model);
+    int64_t sectors = sc->length / SECTOR_MODEL_BYTES;
     int ret = 0;
 
     for (int i = g_rand_int_range(sc->rand, 1, 4); i > 0 && ret == 0; i--) {
@@ -282,7 +301,7 @@ static void coroutine_fn cut_recovery(Scene *sc, unsigned moment, const uint8_t 
 /* One write or flush of a guest who is alone; without power the end. */
 static bool coroutine_fn one_more(Scene *sc, SectorModel *model, BdrvChild *user)
 {
-    int64_t sectors = sector_model_sectors(model);
+    int64_t sectors = sc->length / SECTOR_MODEL_BYTES;
     int64_t n = g_rand_int_range(sc->rand, 1, MIN(sectors, 12) + 1);
     int64_t first = g_rand_int_range(sc->rand, 0, sectors - n + 1);
     g_autofree uint8_t *data = g_malloc(n * SECTOR_MODEL_BYTES);
@@ -348,6 +367,7 @@ static void coroutine_fn check_state(Scene *sc)
     unsigned moments;
 
     load(sc);
+    sc->length = 0;
     buf = look(sc);
     check_sectors(sc, sc->moment->cut, buf);
     moments = recover(sc, buf);
@@ -395,12 +415,14 @@ static void coroutine_fn come_back(Scene *sc)
 
     sc->fate = g_rand_int(sc->rand);
     power_on(&s->disks, sc->fate);
+    sc->length = 0;
     bs = fvd_story_co_open_on(s, "image", &s->disks, true, &error_abort);
     buf = contents(sc, bs);
     bdrv_co_unref(bs);
     check_sectors(sc, cut, buf);
     sector_model_cut_free(cut);
     sector_model_restart(s->model, buf);
+    s->length = s->next_length = sc->length;
 }
 
 static void coroutine_fn live(Scene *sc)
@@ -528,6 +550,21 @@ static void coroutine_fn test_prefetch_and_all(void)
     tell_some(FVD_STORY_PREFETCH | FVD_STORY_COPY_ON_READ | FVD_STORY_BASE | FVD_STORY_GIVE_BACK);
 }
 
+static void coroutine_fn test_resize(void)
+{
+    tell_some(FVD_STORY_RESIZE | FVD_STORY_NO_BASE);
+}
+
+static void coroutine_fn test_resize_base(void)
+{
+    tell_some(FVD_STORY_RESIZE | FVD_STORY_COPY_ON_READ | FVD_STORY_BASE);
+}
+
+static void coroutine_fn test_resize_prefetch(void)
+{
+    tell_some(FVD_STORY_RESIZE | FVD_STORY_PREFETCH | FVD_STORY_BASE | FVD_STORY_GIVE_BACK);
+}
+
 static void add_tests(void)
 {
     bdrv_fvd_register();
@@ -549,6 +586,11 @@ static void add_tests(void)
                    test_copy_on_read);
     block_test_add("/crash/fvd/a base that is copied into the image survives the power",
                    test_prefetch);
+    block_test_add("/crash/fvd/a disk that grows and shrinks survives the power", test_resize);
+    block_test_add("/crash/fvd/a disk over a base that grows and shrinks survives the power",
+                   test_resize_base);
+    block_test_add("/crash/fvd/a disk that is resized while its base is copied survives the power",
+                   test_resize_prefetch);
     block_test_add("/crash/fvd/a base that is copied, and chunks given back, survive the power",
                    test_prefetch_and_all);
 }

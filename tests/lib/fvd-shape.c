@@ -9,6 +9,8 @@
 
 /* What was on a device before. */
 #define GARBAGE_BYTE 0xEE
+/* Tables that have moved. */
+#define RESIZE_ROOM  (64 * KiB)
 
 static int64_t one_of(GRand *rand, const int64_t *sizes, int n)
 {
@@ -18,6 +20,32 @@ static int64_t one_of(GRand *rand, const int64_t *sizes, int n)
 static int64_t pages(int64_t bytes)
 {
     return ROUND_UP(bytes, 4 * KiB);
+}
+
+/* In some the table gets too small: an old program's is as long as it must be, others have pages. */
+static void choose_growth(FvdStory *s)
+{
+    FvdShape *shape = &s->shape;
+    int64_t chunks = 0;
+
+    switch (g_rand_int_range(s->rand, 0, 6)) {
+    case 0:
+        chunks = pages(1) / FVD_TABLE_ENTRY_BYTES;
+        break;
+    case 1 ... 3:
+        shape->old = true;
+        chunks = FVD_SECTOR_BYTES / FVD_TABLE_ENTRY_BYTES;
+        break;
+    default:
+        break;
+    }
+    if (chunks) {
+        shape->chunk_size = g_rand_boolean(s->rand) && shape->old ? 1024 : 512;
+        shape->disk_bytes = (chunks + chunks / 8) * shape->chunk_size;
+        shape->start_bytes = (chunks - chunks / 8) * shape->chunk_size;
+    } else {
+        shape->start_bytes = ROUND_UP(shape->disk_bytes / 2, FVD_SECTOR_BYTES);
+    }
 }
 
 static void choose_shape(FvdStory *s)
@@ -34,26 +62,34 @@ static void choose_shape(FvdStory *s)
     shape->disk_bytes = shape->chunk_size * g_rand_int_range(rand, 6, 24) -
                         (int64_t)512 * g_rand_int_range(rand, 0, 2);
     shape->disk_bytes = MIN(shape->disk_bytes, 128 * KiB);
+    shape->start_bytes = shape->disk_bytes;
+    shape->old = s->wants & FVD_STORY_OLD;
+    if (s->wants & FVD_STORY_RESIZE) {
+        choose_growth(s);
+    }
     if (base) {
-        shape->base_bytes =
-            g_rand_int_range(rand, 0, 3) ? shape->disk_bytes : shape->disk_bytes / 1024 / 3 * 1024;
+        shape->base_bytes = g_rand_int_range(rand, 0, 3) ? shape->start_bytes
+                                                         : shape->start_bytes / 1024 / 3 * 1024;
     }
     shape->journal_size =
         s->wants & FVD_STORY_TINY_JOURNAL ? 8 * KiB : 4 * KiB * g_rand_int_range(rand, 2, 9);
     shape->device = s->wants & FVD_STORY_DEVICE || g_rand_int_range(rand, 0, 4) == 0;
+    shape->device &= !(s->wants & FVD_STORY_RESIZE);
     shape->data_file = s->wants & FVD_STORY_DATA_FILE || g_rand_int_range(rand, 0, 6) == 0;
-    shape->old = s->wants & FVD_STORY_OLD;
     shape->grow_unit = g_rand_int_range(rand, 0, 2) ? 0 : 4 * shape->chunk_size;
     if (base && !shape->device && g_rand_int_range(rand, 0, 8) == 0) {
         shape->chunk_size = 0; /* and with it the table */
     }
 }
 
-static int64_t data_capacity(const FvdShape *shape)
+static int64_t data_capacity(const FvdStory *s)
 {
+    const FvdShape *shape = &s->shape;
+
     /* Chunks that were given back are free later: room for twice as many. */
     return pages(shape->chunk_size ? 2 * shape->disk_bytes + 8 * shape->chunk_size
-                                   : shape->disk_bytes);
+                                   : shape->disk_bytes) +
+           (s->wants & FVD_STORY_RESIZE ? RESIZE_ROOM : 0);
 }
 
 static void make_header(FvdStory *s, FvdHeader *h)
@@ -62,7 +98,7 @@ static void make_header(FvdStory *s, FvdHeader *h)
     int64_t at = FVD_HEADER_REGION;
 
     fvd_header_init(h);
-    h->virtual_disk_size = shape->disk_bytes;
+    h->virtual_disk_size = shape->start_bytes;
     h->base_img_size = shape->base_bytes;
     h->block_size = shape->block_size;
     h->chunk_size = shape->chunk_size ? shape->chunk_size : FVD_CHUNK_SIZE_DEFAULT;
@@ -78,7 +114,7 @@ static void make_header(FvdStory *s, FvdHeader *h)
     }
     if (shape->chunk_size) {
         h->table_offset = at;
-        at += h->table_size = pages(1);
+        at += h->table_size = shape->old ? FVD_SECTOR_BYTES : pages(1);
     }
     h->journal_offset = at;
     at += h->journal_size = shape->journal_size;
@@ -87,7 +123,7 @@ static void make_header(FvdStory *s, FvdHeader *h)
         at = 0;
     }
     h->data_offset = shape->data_offset = at;
-    shape->capacity = at + data_capacity(shape);
+    shape->capacity = at + data_capacity(s);
     if (shape->old) {
         h->has_ext = false;
         h->compatible = 0;
@@ -122,12 +158,14 @@ void fvd_disks_new(FvdStory *s, const char *prefix, FvdDisks *ret_disks)
     g_autofree char *disk = g_strdup_printf("%sdisk", prefix);
     g_autofree char *data = g_strdup_printf("%sdata", prefix);
     int64_t regions = FVD_HEADER_REGION + 2 * pages(1) + shape->journal_size;
-    int64_t length = shape->chunk_size ? 0 : shape->disk_bytes;
+    int64_t length = shape->chunk_size ? 0 : shape->start_bytes;
     BlockDriverState **of_data = shape->data_file ? &ret_disks->data : &ret_disks->disk;
 
     *ret_disks = (FvdDisks){0};
     if (shape->data_file) {
-        ret_disks->disk = test_cut_new(disk, regions);
+        ret_disks->disk = s->wants & FVD_STORY_RESIZE
+                              ? test_cut_new_file(disk, regions, regions + RESIZE_ROOM)
+                              : test_cut_new(disk, regions);
     }
     *of_data = shape->device ? test_cut_new(shape->data_file ? data : disk, shape->capacity)
                              : test_cut_new_file(shape->data_file ? data : disk,
@@ -198,6 +236,10 @@ static void peek_sector(const Peek *p, int64_t sector, uint8_t *ret_buf)
     int64_t offset = sector * SECTOR_MODEL_BYTES, place = h->data_offset + offset;
     int64_t block = offset / h->block_size;
 
+    if (offset >= h->virtual_disk_size) {
+        memset(ret_buf, 0, SECTOR_MODEL_BYTES);
+        return;
+    }
     if (offset < h->base_img_size && !h->base_img_fully_prefetched &&
         !(p->bitmap[block / 8] >> block % 8 & 1)) {
         test_ram_peek(p->base, offset, ret_buf, SECTOR_MODEL_BYTES);
@@ -210,6 +252,7 @@ static void peek_sector(const Peek *p, int64_t sector, uint8_t *ret_buf)
             memset(ret_buf, 0, SECTOR_MODEL_BYTES);
             return;
         }
+        g_assert_cmpuint(entry & FVD_TABLE_DIRTY, ==, 0); /* nothing has recorded it */
         place = h->data_offset + (int64_t)entry * h->chunk_size + offset % h->chunk_size;
     }
     test_cut_peek_stable(p->data, place, ret_buf, SECTOR_MODEL_BYTES);
@@ -227,7 +270,9 @@ void fvd_story_peek(FvdStory *s, const FvdDisks *disks, uint8_t *ret_buf)
     test_cut_peek_stable(disks->disk, 0, head, FVD_HEADER_REGION);
     fvd_header_decode(head, FVD_HEADER_REGION, h, &error_abort);
     g_assert_cmpuint(h->clean_shutdown, !=, 0);
-    g_assert_false(h->geometry_crc_wrong || h->state_crc_wrong);
+    if (!(s->wants & FVD_STORY_RESIZE)) { /* whose checksums are written after what they are of */
+        g_assert_false(h->geometry_crc_wrong || h->state_crc_wrong);
+    }
     p.table = table = g_malloc0(MAX(h->table_size, 1));
     p.bitmap = bitmap = g_malloc0(MAX(h->bitmap_size, 1));
     test_cut_peek_stable(disks->disk, h->table_offset, table, h->table_size);

@@ -26,6 +26,7 @@ FvdStory *fvd_story_new(uint32_t seed, unsigned wants)
     fvd_story_make_image(s);
     s->model = sector_model_new(s->shape.disk_bytes / SECTOR_MODEL_BYTES,
                                 s->shape.base_bytes / SECTOR_MODEL_BYTES);
+    s->length = s->next_length = s->shape.start_bytes;
     s->stored = g_malloc0(MAX(s->shape.base_bytes / SECTOR_MODEL_BYTES, 1));
     s->written = g_malloc0(MAX(s->shape.base_bytes / SECTOR_MODEL_BYTES, 1));
     s->gone = g_malloc0(MAX(s->shape.base_bytes / SECTOR_MODEL_BYTES, 1));
@@ -86,7 +87,8 @@ bool coroutine_fn fvd_story_co_open(FvdStory *s)
         fvd_story_co_close(s);
         return false;
     }
-    s->user = block_test_user(s->image, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    s->user =
+        block_test_user(s->image, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE);
     return true;
 }
 
@@ -102,9 +104,15 @@ void coroutine_fn fvd_story_co_close(FvdStory *s)
 
 /* ------------------------------------------------------------------------------------------------ guests */
 
+/* What is in the disk now and will be. */
+static int64_t sectors_now(const FvdStory *s)
+{
+    return MIN(s->length, s->next_length) / SECTOR_MODEL_BYTES;
+}
+
 static void choose_range(FvdStory *s, int64_t *ret_first, int64_t *ret_n)
 {
-    int64_t n = sector_model_sectors(s->model), most = MIN(SECTORS_MAX, n);
+    int64_t n = sectors_now(s), most = MIN(SECTORS_MAX, n);
 
     switch (g_rand_int_range(s->rand, 0, 24)) {
     case 0:
@@ -175,7 +183,7 @@ static void coroutine_fn one_zeroes(FvdStory *s, SectorModelKind kind)
         int64_t per = s->shape.chunk_size / SECTOR_MODEL_BYTES;
 
         first = first / per * per;
-        n = MIN(ROUND_UP(n, per), sector_model_sectors(s->model) - first);
+        n = MIN(ROUND_UP(n, per), sectors_now(s) - first);
     }
     offset = first * SECTOR_MODEL_BYTES;
     bytes = n * SECTOR_MODEL_BYTES;
@@ -219,6 +227,42 @@ static void coroutine_fn one_flush(FvdStory *s)
     sector_model_flush_end(s->model, began, ret);
 }
 
+/* What is cut off is as zeroes that were written: a disk that grows again shows them. */
+static void coroutine_fn one_resize(FvdStory *s)
+{
+    int64_t to = g_rand_int_range(s->rand, 1, s->shape.disk_bytes / SECTOR_MODEL_BYTES + 1);
+    int64_t now = s->length / SECTOR_MODEL_BYTES;
+    SectorModelOp op;
+    Error *err = NULL;
+    int ret;
+
+    if (s->resizing) {
+        return;
+    }
+    s->resizing = true;
+    if (g_rand_boolean(s->rand)) { /* a little */
+        to = MAX(MIN(now - 8 + to % 17, s->shape.disk_bytes / SECTOR_MODEL_BYTES), 1);
+    }
+    s->next_length = to * SECTOR_MODEL_BYTES;
+    if (to < now) {
+        mark_written(s, to, now - to);
+        sector_model_write_begin(s->model, SECTOR_MODEL_ZEROES, to, now - to, &op);
+    }
+    ret = bdrv_co_truncate(s->user, s->next_length, true, PREALLOC_MODE_OFF, 0, &err);
+    if (ret < 0 && !test_cut_is_off(s->disks.disk)) {
+        g_error("SEED=%u: from %" PRId64 " to %" PRId64 " sectors: %s", s->seed, now, to,
+                error_get_pretty(err));
+    }
+    error_free(err);
+    if (to < now) {
+        sector_model_write_end(s->model, &op, ret, true);
+    }
+    if (ret >= 0) {
+        s->length = s->next_length;
+    }
+    s->resizing = false;
+}
+
 static void coroutine_fn one_op(FvdStory *s)
 {
     bool gives_back = s->wants & FVD_STORY_GIVE_BACK;
@@ -227,6 +271,10 @@ static void coroutine_fn one_op(FvdStory *s)
 
     if (s->wants & FVD_STORY_COPY_ON_READ && g_rand_int_range(s->rand, 0, 3) == 0) {
         one_read(s);
+        return;
+    }
+    if (s->wants & FVD_STORY_RESIZE && g_rand_int_range(s->rand, 0, 8) == 0) {
+        one_resize(s);
         return;
     }
 
@@ -279,9 +327,11 @@ static void coroutine_fn prefetch_entry(void *opaque)
 
 uint8_t *coroutine_fn fvd_story_co_read_all(FvdStory *s, BdrvChild *user)
 {
-    uint8_t *buf = g_malloc(s->shape.disk_bytes);
+    uint8_t *buf = g_malloc0(s->shape.disk_bytes);
+    int64_t length = bdrv_getlength(user->bs);
 
-    if (bdrv_co_pread(user, 0, s->shape.disk_bytes, buf, 0) < 0) {
+    g_assert_cmpint(length, <=, s->shape.disk_bytes);
+    if (bdrv_co_pread(user, 0, length, buf, 0) < 0) {
         g_free(buf);
         return NULL;
     }

@@ -18,9 +18,10 @@
 
 /* What the image is like. */
 typedef struct FvdShape {
-    int64_t disk_bytes;
-    int64_t base_bytes; /* 0: no base */
-    int64_t chunk_size; /* 0: no table, the disk is in one piece */
+    int64_t disk_bytes;  /* the most that it ever has */
+    int64_t start_bytes; /* less only if it is to be resized */
+    int64_t base_bytes;  /* 0: no base */
+    int64_t chunk_size;  /* 0: no table, the disk is in one piece */
     int64_t block_size;
     int64_t journal_size;
     int64_t grow_unit;
@@ -44,6 +45,8 @@ enum {
     FVD_STORY_SUMS = 1 << 9, /* blocks are recorded with checksums, where there is a base */
     FVD_STORY_COPY_ON_READ = 1 << 10,
     FVD_STORY_PREFETCH = 1 << 11, /* beside the guests the base is copied into the image */
+    FVD_STORY_RESIZE =
+        1 << 12, /* a file; the disk grows and shrinks, and the table may have to move */
 };
 
 /* The nodes that an image is on. */
@@ -59,7 +62,9 @@ typedef struct FvdStory {
     FvdShape shape;
     FvdDisks disks;
     SectorModel *model;
-    /* Sectors of the base, in this life: whose block was written, stored.  And must not be looked for there any more. */
+    int64_t length, next_length; /* of the disk; they are not the same while it is resized */
+    bool resizing;
+    /* Sectors of the base: whose block was written, stored, in this life; that nobody may look for there any more. */
     uint8_t *written, *stored, *gone;
     /* While the image is open. */
     FvdDisks slow;
@@ -92,7 +97,7 @@ void coroutine_fn fvd_story_co_close(FvdStory *s);
 void coroutine_fn fvd_story_co_run(FvdStory *s, unsigned ops);
 /* Who prefetches, if anybody does: some of the base, or all; ends when it is done, or without power. */
 void coroutine_fn fvd_story_co_prefetch(FvdStory *s);
-/* The whole disk of an image; NULL without power.  For g_free(). */
+/* The whole disk of an image, and zeros up to disk_bytes; NULL without power.  For g_free(). */
 uint8_t *coroutine_fn fvd_story_co_read_all(FvdStory *s, BdrvChild *user);
 
 /* What the base has: where @gone (NULL: nowhere), garbage. */
