@@ -59,7 +59,8 @@ struct AccessTurns {
     int64_t reading; /* bytes that readers have under way */
     int64_t took_ns; /* the last turn */
     int64_t rest_until_ns;
-    QemuCoSleep resting;               /* who comes next */
+    bool somebody_rests;               /* also when he was woken and has not run yet */
+    QemuCoSleep resting;               /* his sleep */
     QSIMPLEQ_HEAD(, TurnWaiter) queue; /* until fewer bytes are under way */
 };
 
@@ -121,7 +122,7 @@ static bool has_room(const AccessTurns *turns, int64_t bytes)
 {
     int64_t most = is_busy(turns) ? TURN_BUSY_BYTES : TURN_BYTES;
 
-    return turns->reading == 0 || (!turns->resting.to_wake && turns->reading + bytes <= most);
+    return turns->reading == 0 || (!turns->somebody_rests && turns->reading + bytes <= most);
 }
 
 /* T3, T4.  Returns when it is over. */
@@ -129,6 +130,8 @@ static int64_t coroutine_fn rest(AccessTurns *turns, const bool *over)
 {
     int64_t written_ns = turns->last_write_ns, quiet_at_ns = written_ns + quiet_ns(turns);
 
+    assert(!turns->somebody_rests);
+    turns->somebody_rests = true;
     for (;;) {
         int64_t now_ns = qemu_clock_get_ns(QEMU_CLOCK_REALTIME), end_ns = turns->rest_until_ns;
 
@@ -136,6 +139,7 @@ static int64_t coroutine_fn rest(AccessTurns *turns, const bool *over)
             end_ns = MIN(end_ns, quiet_at_ns);
         }
         if (now_ns >= end_ns || *over) {
+            turns->somebody_rests = false;
             return now_ns;
         }
         if (now_ns < quiet_at_ns) {
