@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The bits of a bitmap: reading, changing, merging, each under the lock (DB2). */
 #include <inttypes.h>
+#include <string.h>
 #include "block/dirty/dirty-int.h"
 #include "util/osdep.h"
 
@@ -154,4 +155,59 @@ bool bdrv_merge_dirty_bitmap(BdrvDirtyBitmap *dest, const BdrvDirtyBitmap *src, 
     dirty_bitmap_unlock(dest);
     hbitmap_free(marks);
     return true;
+}
+
+/* Bits of @buf, the first of which stands for @offset: those that are set in @hb, too. */
+static void add_bits(const HBitmap *hb, int64_t offset, uint8_t *buf, size_t bytes)
+{
+    int granularity = hbitmap_granularity(hb);
+    int64_t end = (int64_t)hbitmap_size(hb), start, count;
+
+    if ((end - offset) >> granularity >= (int64_t)bytes * 8) {
+        end = offset + ((int64_t)bytes * 8 << granularity);
+    }
+    for (int64_t at = offset; at < end; at = start + count) {
+        if (!hbitmap_next_dirty_area(hb, at, end, INT64_MAX, &start, &count)) {
+            break;
+        }
+        for (int64_t bit = (start - offset) >> granularity;
+             bit <= (start + count - 1 - offset) >> granularity; bit++) {
+            buf[bit / 8] |= (uint8_t)(1u << (bit % 8));
+        }
+    }
+}
+
+void bdrv_dirty_bitmap_save(const BdrvDirtyBitmap *bitmap, int64_t offset, uint8_t *buf,
+                            size_t bytes)
+{
+    memset(buf, 0, bytes);
+    dirty_bitmap_lock(bitmap);
+    add_bits(bitmap->bits, offset, buf, bytes);
+    if (bitmap->successor) {
+        add_bits(bitmap->successor, offset, buf, bytes);
+    }
+    dirty_bitmap_unlock(bitmap);
+}
+
+void bdrv_dirty_bitmap_load(BdrvDirtyBitmap *bitmap, int64_t offset, const uint8_t *buf,
+                            size_t bytes)
+{
+    int64_t bits = (int64_t)bytes * 8, size, first;
+    int granularity;
+
+    dirty_bitmap_lock(bitmap);
+    size = (int64_t)hbitmap_size(bitmap->bits);
+    granularity = hbitmap_granularity(bitmap->bits);
+    for (int64_t bit = 0; bit < bits && offset + (bit << granularity) < size; bit++) {
+        first = bit;
+        while (bit < bits && buf[bit / 8] >> (bit % 8) & 1) {
+            bit++;
+        }
+        if (bit > first) {
+            int64_t start = offset + (first << granularity);
+
+            hbitmap_set(bitmap->bits, start, MIN((bit - first) << granularity, size - start));
+        }
+    }
+    dirty_bitmap_unlock(bitmap);
 }

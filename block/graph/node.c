@@ -124,6 +124,9 @@ static void coroutine_fn close_node(BlockDriverState *bs)
     bdrv_co_drained_begin(bs);
     if (bs->total_bytes >= 0 && !bs->given_up) {
         flush_at_home(bs);
+        if (bs->drv && bs->drv->bitmaps) {
+            bs->drv->bitmaps->co_store(bs);
+        }
     }
     while ((obs = QLIST_FIRST(&bs->write_observers))) {
         bdrv_remove_write_observer(obs);

@@ -118,7 +118,8 @@ BlockDriverState *coroutine_fn bdrv_open_node(const BlockdevOptions *opts, const
         return NULL;
     }
     bs->options = QAPI_CLONE(BlockdevOptions, opts);
-    if (learn_about(bs, errp) < 0 || bdrv_refresh_perms(bs, errp) < 0) {
+    if (learn_about(bs, errp) < 0 || (drv->bitmaps && drv->bitmaps->co_load(bs, errp) < 0) ||
+        bdrv_refresh_perms(bs, errp) < 0) {
         bdrv_co_unref(bs);
         return NULL;
     }

@@ -102,7 +102,7 @@ static int bitmap_add_check(const BitmapAction *a, const BlockDirtyBitmapAdd *ar
         error_setg(errp, "Granularity must be power of 2 and at least 512");
         return -EINVAL;
     }
-    if (arg->has_persistent && arg->persistent) {
+    if (arg->has_persistent && arg->persistent && !a->bs->drv->bitmaps) {
         error_setg(errp, "Can't store persistent bitmaps to %s: Operation not supported",
                    bdrv_get_device_or_node_name(a->bs));
         return -ENOTSUP;
@@ -127,6 +127,18 @@ static int coroutine_fn bitmap_add_prepare(TxnAction *action, Error **errp)
     if (arg->has_disabled && arg->disabled) {
         bdrv_disable_dirty_bitmap(a->bitmap);
     }
+    if (!arg->has_persistent || !arg->persistent) {
+        return 0;
+    }
+    r = a->bs->drv->bitmaps->can_store(a->bs, arg->name, bdrv_dirty_bitmap_granularity(a->bitmap),
+                                       errp);
+    if (r < 0) {
+        error_prepend(errp, "Can't make bitmap '%s' persistent in '%s': ", arg->name,
+                      bdrv_get_device_or_node_name(a->bs));
+        bdrv_release_dirty_bitmap(a->bitmap);
+        return r;
+    }
+    bdrv_dirty_bitmap_set_persistence(a->bitmap, true);
     return 0;
 }
 

@@ -28,6 +28,8 @@ static BlockDirtyInfoList *query_bitmaps(BlockDriverState *bs)
         info->recording = bdrv_dirty_bitmap_enabled(bitmap);
         info->busy = bdrv_dirty_bitmap_busy(bitmap);
         info->persistent = bdrv_dirty_bitmap_get_persistence(bitmap);
+        info->has_inconsistent = bdrv_dirty_bitmap_inconsistent(bitmap);
+        info->inconsistent = info->has_inconsistent;
         QAPI_LIST_APPEND(tail, info);
     }
     return list;

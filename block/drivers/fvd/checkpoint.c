@@ -14,7 +14,7 @@
  *          +----+------------------------------------------------------+
  *
  * Each arrow is one write of one sector, with a flush before it and one after it.  An image that nobody changed stays
- * as it was, whoever had it open.
+ * as it was, whoever had it open; only dirty bitmaps that it keeps are written again (bitmaps/store.c).
  */
 #include <errno.h>
 #include "block/drivers/fvd/fvd-int.h"
@@ -181,7 +181,7 @@ static int coroutine_fn clear_autoclear(FvdState *s)
 {
     int ret;
 
-    s->header.autoclear = 0;
+    s->header.autoclear &= s->bitmaps ? FVD_AUTOCLEAR_BITMAPS : 0; /* the epoch says it of these */
     ret = fvd_co_write_state(s);
     if (ret >= 0) {
         s->autoclear_due = false;
@@ -299,13 +299,30 @@ int coroutine_fn fvd_co_begin_changes(FvdState *s, bool journaled)
     return ret;
 }
 
-int coroutine_fn fvd_co_settle(FvdState *s)
+/* Nobody has changed the image, and the state in memory is that of the file. */
+static int coroutine_fn settle_bitmaps(FvdState *s, FvdBitmapDir *bitmaps)
 {
+    int ret = fvd_co_bitmaps_store(s, bitmaps, s->header.stable_journal_epoch);
+
+    ret = ret < 0 ? ret : fvd_co_write_state(s);
+    if (ret < 0) {
+        fvd_fail(s);
+    }
+    return ret;
+}
+
+int coroutine_fn fvd_co_settle(FvdState *s, FvdBitmapDir *bitmaps)
+{
+    g_autoptr(FvdBitmapDir) dir = bitmaps;
     FvdJournal *j = s->journal;
     int ret;
 
     if (!j) {
-        return s->failed ? -EIO : 0;
+        ret = s->failed ? -EIO : 0;
+        if (ret == 0 && dir && (s->bitmaps || dir->entries->len)) {
+            ret = settle_bitmaps(s, g_steal_pointer(&dir));
+        }
+        return ret;
     }
     ret = s->failed ? -EIO : fvd_co_soft_keep(s);
     if (ret < 0) {
@@ -326,6 +343,9 @@ int coroutine_fn fvd_co_settle(FvdState *s)
     s->next_sequence = fvd_journal_next_sequence(j);
     s->journal = NULL;
     fvd_journal_free(j);
+    if (ret >= 0 && dir) {
+        ret = fvd_co_bitmaps_store(s, g_steal_pointer(&dir), s->next_epoch);
+    }
     if (ret >= 0) {
         s->header.stable_journal_epoch = s->next_epoch;
         s->header.clean_shutdown = 1;
@@ -429,7 +449,7 @@ int coroutine_fn fvd_co_load(FvdState *s, Error **errp)
     s->next_epoch = h->stable_journal_epoch + 1;
     s->next_sequence = 1;
     s->free_found = false;
-    s->autoclear_due = h->autoclear != 0;
+    s->autoclear_due = (h->autoclear & ~(s->bitmaps ? FVD_AUTOCLEAR_BITMAPS : 0)) != 0;
     s->map = fvd_map_new(h, errp);
     if (!s->map) {
         return -ENOMEM;

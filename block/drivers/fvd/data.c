@@ -378,7 +378,8 @@ static int coroutine_fn hold(FvdState *s, FvdWrite *w, FvdRange *r)
 
         fvd_map_write_need(s->map, w->offset, w->bytes, &w->need);
         copy = w->need.record_bitmap;
-        ret = fvd_co_begin_changes(s, w->need.n_empty || w->need.record_table || copy);
+        ret = fvd_co_begin_changes(s, w->need.n_empty || w->need.record_table || copy ||
+                                          s->bitmaps /* BM1 */);
         if (ret == 0 && s->journal) {
             ret = fvd_journal_co_wait_room(s->journal);
         }

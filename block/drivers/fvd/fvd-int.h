@@ -3,6 +3,7 @@
 #ifndef BLOCK_DRIVERS_FVD_FVD_INT_H
 #define BLOCK_DRIVERS_FVD_FVD_INT_H
 
+#include "block/drivers/fvd/bitmaps/bitmaps.h"
 #include "block/drivers/fvd/journal-buf.h"
 #include "block/drivers/fvd/layout/header.h"
 #include "block/drivers/fvd/layout/jrecord.h"
@@ -85,6 +86,12 @@ typedef struct FvdState {
 
     /* sums.c: by their numbers, blocks whose records are held back, and those that are recorded by their sums. */
     GHashTable *held, *summed;
+
+    /* bitmaps/ */
+    FvdBitmapDir *bitmaps; /* in the file, with the header's bit; NULL: none that is known */
+    bool bitmaps_valid;    /* when it was opened */
+    bool bitmaps_loaded;   /* the node has them */
+    bool writable, closing;
 
     /* base/soft.c */
     uint64_t kept_outstanding; /* bytes that guests have read, and that are not in the image yet */
@@ -195,12 +202,17 @@ int coroutine_fn fvd_co_begin_changes(FvdState *s, bool journaled);
 
 /**
  * fvd_co_settle() - all that memory has into the file, which then says that it was shut down cleanly (F7)
+ * @bitmaps: NULL: what the file has of them is void if there was a change; or what is to be stored, taken over
  *
  * Context: coroutine, home AioContext, quiesced.  Yields.  There is no journal afterwards, whatever happens.
  *
  * Return: 0; negative errno: what the file says is true still, with its journal.
  */
-int coroutine_fn fvd_co_settle(FvdState *s);
+int coroutine_fn fvd_co_settle(FvdState *s, FvdBitmapDir *bitmaps);
+
+/* To the node's home AioContext, where requests to children are made, and back to where one was. */
+AioContext *coroutine_fn fvd_co_go_home(BlockDriverState *bs);
+void coroutine_fn fvd_co_go_back(BlockDriverState *bs, AioContext *there);
 
 /* fvd_co_write_state() - the header's sector with what changes, as s->header has it, durably */
 int coroutine_fn fvd_co_write_state(FvdState *s);

@@ -56,7 +56,7 @@
 /* --------------------------------------------------------------------------------------------- open */
 
 /* Requests to children are made in the node's own AioContext. */
-static AioContext *coroutine_fn go_home(BlockDriverState *bs)
+AioContext *coroutine_fn fvd_co_go_home(BlockDriverState *bs)
 {
     AioContext *here = qemu_get_current_aio_context();
 
@@ -66,7 +66,7 @@ static AioContext *coroutine_fn go_home(BlockDriverState *bs)
     return here;
 }
 
-static void coroutine_fn go_back(BlockDriverState *bs, AioContext *there)
+void coroutine_fn fvd_co_go_back(BlockDriverState *bs, AioContext *there)
 {
     if (there != bs->aio_context) {
         aio_co_reschedule_self(there);
@@ -245,9 +245,9 @@ static int coroutine_fn open_image(BlockDriverState *bs, const BlockdevOptionsFv
     if (bs->auto_read_only && bs->file->bs->read_only) {
         become_read_only(bs);
     }
-    here = go_home(bs);
+    here = fvd_co_go_home(bs);
     ret = read_header(bs, &s->header, errp);
-    go_back(bs, here);
+    fvd_co_go_back(bs, here);
     if (ret < 0) {
         return ret;
     }
@@ -261,9 +261,12 @@ static int coroutine_fn open_image(BlockDriverState *bs, const BlockdevOptionsFv
     if (bs->open_flags & BDRV_O_CHECK) {
         return 0; /* table and bitmap may be damaged: there is no map, and nobody reads the disk */
     }
-    here = go_home(bs);
+    here = fvd_co_go_home(bs);
     ret = fvd_co_load(s, errp);
-    go_back(bs, here);
+    if (ret >= 0) {
+        ret = fvd_co_bitmaps_open(s, errp);
+    }
+    fvd_co_go_back(bs, here);
     if (ret < 0) {
         return ret;
     }
@@ -278,6 +281,8 @@ static void free_state(FvdState *s)
 {
     fvd_map_delete(s->map);
     s->map = NULL;
+    fvd_bitmap_dir_free(s->bitmaps);
+    s->bitmaps = NULL;
     qemu_co_mutex_destroy(&s->begin_lock);
     qemu_co_rwlock_destroy(&s->changing);
     qemu_co_mutex_destroy(&s->grow_lock);
@@ -316,15 +321,16 @@ static int coroutine_fn fvd_co_open(BlockDriverState *bs, const BlockdevOptions 
         ret = open_base(bs, o, errp);
     }
     if (ret == 0 && !bs->read_only && s->recovery_due) {
-        here = go_home(bs);
+        here = fvd_co_go_home(bs);
         ret = fvd_co_begin_changes(s, false);
-        go_back(bs, here);
+        fvd_co_go_back(bs, here);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Could not bring the FVD image up to date");
         }
     }
     trace_fvd_open(bs->node_name, s->header.virtual_disk_size, bs->read_only,
                    s->header.clean_shutdown, ret);
+    s->writable = !bs->read_only;
     if (ret < 0) {
         free_state(s);
     }
@@ -334,13 +340,13 @@ static int coroutine_fn fvd_co_open(BlockDriverState *bs, const BlockdevOptions 
 static void coroutine_fn fvd_co_close(BlockDriverState *bs)
 {
     FvdState *s = bs->opaque;
-    AioContext *here = go_home(bs);
+    AioContext *here = fvd_co_go_home(bs);
 
     if (bs->given_up && s->journal) {
         fvd_fail(s); /* its file does not answer: what the file says is true, with the journal */
     }
-    fvd_co_settle(s); /* who wants to know has flushed before */
-    go_back(bs, here);
+    fvd_co_settle(s, NULL); /* who wants to know has flushed before */
+    fvd_co_go_back(bs, here);
     free_state(s);
 }
 
@@ -385,6 +391,7 @@ static int coroutine_fn fvd_co_reopen_prepare(BlockDriverState *bs, const Blockd
 {
     FvdState *s = bs->opaque;
     Reopened next;
+    FvdBitmapDir *bitmaps;
     AioContext *here;
     int ret =
         journal_options(&opts->u.fvd, &next.journal_buffer_size, &next.journal_interval_ns, errp);
@@ -399,9 +406,10 @@ static int coroutine_fn fvd_co_reopen_prepare(BlockDriverState *bs, const Blockd
     if (ret < 0) {
         return ret;
     }
-    here = go_home(bs);
-    ret = fvd_co_settle(s);
-    go_back(bs, here);
+    bitmaps = fvd_bitmaps_gather(s);
+    here = fvd_co_go_home(bs);
+    ret = fvd_co_settle(s, bitmaps);
+    fvd_co_go_back(bs, here);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not bring the FVD image up to date");
         return ret;
@@ -418,6 +426,7 @@ static void fvd_reopen_commit(BlockDriverState *bs, void *state)
     s->journal_buffer_size = next->journal_buffer_size;
     s->journal_interval_ns = next->journal_interval_ns;
     s->copy_on_read = next->copy_on_read;
+    fvd_bitmaps_reopened(s);
     g_free(next);
 }
 
@@ -547,6 +556,7 @@ static BlockDriver bdrv_fvd = {
     .data = &fvd_data,
     .image = &fvd_image,
     .prefetch = &fvd_prefetch,
+    .bitmaps = &fvd_bitmaps,
 };
 
 void bdrv_fvd_register(void)

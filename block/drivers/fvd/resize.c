@@ -197,9 +197,9 @@ static int coroutine_fn resize(FvdState *s, FvdHeader *next, Error **errp)
 {
     FvdMap *old = s->map;
     int64_t size = s->header.virtual_disk_size;
-    int ret = fvd_co_begin_changes(s, false); /* a recovery that is due */
+    int ret = fvd_co_begin_changes(s, s->bitmaps); /* a recovery that is due; BM1 */
 
-    ret = ret < 0 ? ret : fvd_co_settle(s);
+    ret = ret < 0 ? ret : fvd_co_settle(s, NULL);
     if (ret >= 0) {
         ret = set_size(s, next);
     }

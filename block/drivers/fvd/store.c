@@ -142,8 +142,11 @@ int coroutine_fn fvd_co_store_start(FvdState *s)
 
         fvd_map_raise_used(s->map, MIN(chunks, fvd_header_data_chunks(&s->header)));
     } else if (!s->free_found) {
-        s->free_found = fvd_map_find_free(s->map) == 0; /* without: they stay where they are */
+        if (fvd_bitmaps_first(s) >= fvd_map_used(s->map)) {
+            s->free_found = fvd_map_find_free(s->map) == 0; /* without: they stay where they are */
+        }
     }
+    fvd_map_raise_used(s->map, fvd_bitmaps_end(s));
     s->ready_end = chunk_place(s, fvd_map_used(s->map));
     needed = needed_end(s);
     /* ST3: a device refuses, and keeps what it has behind ready_end. */

@@ -76,6 +76,16 @@ bool bdrv_merge_dirty_bitmap(BdrvDirtyBitmap *dest, const BdrvDirtyBitmap *src, 
                              Error **errp);
 
 /*
+ * For formats that store bitmaps: bits as bytes, the least significant first, a bit a granularity; the first stands for
+ * @offset, a multiple of eight granularities.  save: also those of a successor; behind the end they are 0.  load: sets
+ * those that are set; what is behind the end is nothing.
+ */
+void bdrv_dirty_bitmap_save(const BdrvDirtyBitmap *bitmap, int64_t offset, uint8_t *buf,
+                            size_t bytes);
+void bdrv_dirty_bitmap_load(BdrvDirtyBitmap *bitmap, int64_t offset, const uint8_t *buf,
+                            size_t bytes);
+
+/*
  * A frozen bitmap and its successor: while a job reads @bitmap, an anonymous successor takes the new
  * writes.  abdicate: the successor's bits are what remains (job succeeded); reclaim: both are merged.
  * The bitmap is busy in between; abdicate and reclaim return @bitmap, or NULL without a successor.

@@ -268,6 +268,16 @@ typedef struct BlockDriverPrefetch {
     int coroutine_fn (*co_finish)(BlockDriverState *bs);
 } BlockDriverPrefetch;
 
+/* Images that keep dirty bitmaps of their node.  Main thread. */
+typedef struct BlockDriverBitmaps {
+    /* Whether one more, of this name and granularity, can be kept; an Error that says why not. */
+    int (*can_store)(BlockDriverState *bs, const char *name, uint32_t granularity, Error **errp);
+    /* Coroutine.  The node is open, and not in use yet: what is in the image becomes bitmaps of the node. */
+    int coroutine_fn (*co_load)(BlockDriverState *bs, Error **errp);
+    /* Coroutine.  The node is closed next; quiesced, and flushed.  Its persistent bitmaps go into the image. */
+    void coroutine_fn (*co_store)(BlockDriverState *bs);
+} BlockDriverBitmaps;
+
 typedef struct BlockDriver {
     const char *format_name; /* the value of "driver" */
     bool is_filter;          /* shows its one FILTERED child unchanged */
@@ -278,6 +288,7 @@ typedef struct BlockDriver {
     const BlockDriverData *data;
     const BlockDriverImage *image;       /* may be NULL */
     const BlockDriverPrefetch *prefetch; /* may be NULL */
+    const BlockDriverBitmaps *bitmaps;   /* may be NULL */
     QLIST_ENTRY(BlockDriver) list;
 } BlockDriver;
 

@@ -89,10 +89,10 @@ static int coroutine_fn change_header(FvdState *s, const FvdHeader *h, Error **e
 /* A header to be changed, of an image whose journal is void; to be g_freed. */
 static FvdHeader *coroutine_fn settled_header(FvdState *s, Error **errp)
 {
-    int ret = s->map && !s->bs->read_only ? fvd_co_begin_changes(s, false) : -EACCES;
+    int ret = s->map && !s->bs->read_only ? fvd_co_begin_changes(s, s->bitmaps) : -EACCES;
 
     if (ret == 0) {
-        ret = fvd_co_settle(s);
+        ret = fvd_co_settle(s, NULL);
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "The FVD image cannot be changed");
@@ -192,6 +192,11 @@ static int apply_options(FvdHeader *h, const BlockdevCreateOptionsFvd *o, Error 
 {
     int ret = fvd_set_prefetch(h, o, errp);
 
+    if (ret == 0 && o->has_version && o->version == BLOCKDEV_FVD_VERSION_V1 &&
+        h->autoclear & FVD_AUTOCLEAR_BITMAPS) {
+        error_setg(errp, "The image has persistent dirty bitmaps, which version 1 cannot keep");
+        ret = -ENOTSUP;
+    }
     if (ret == 0 && o->has_version) {
         amend_version(h, o->version);
     }
@@ -427,6 +432,10 @@ int coroutine_fn fvd_co_make_empty(BlockDriverState *bs, Error **errp)
     int ret = h ? check_can_empty(bs, h, errp) : -EINVAL;
 
     if (ret == 0) {
+        h->autoclear =
+            0; /* what they name is in what is cut off; those of the node are stored again */
+        fvd_bitmap_dir_free(s->bitmaps);
+        s->bitmaps = NULL;
         ret = empty(s, h, errp);
     }
     if (ret == 0) {

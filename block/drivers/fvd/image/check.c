@@ -374,7 +374,10 @@ static int coroutine_fn store(Check *c, Error **errp)
         h->stable_journal_epoch = c->next_epoch;
         h->clean_shutdown = 1;
     }
-    if (c->was_dirty || c->fixing) {
+    if (c->was_dirty) {
+        h->autoclear &= FVD_AUTOCLEAR_BITMAPS; /* not of this epoch: their names stay */
+    }
+    if (c->fixing) {
         h->autoclear = 0; /* the disk's contents are not what these bits go with */
     }
     ret = fvd_raw_store(&c->image, errp);

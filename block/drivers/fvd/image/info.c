@@ -87,6 +87,7 @@ ImageInfoSpecific *coroutine_fn fvd_co_get_specific_info(BlockDriverState *bs, E
     info->fully_prefetched = s->header.base_img_fully_prefetched != 0;
     describe_layout(s, info);
     describe_prefetch(&s->header, info);
+    info->bitmaps = fvd_bitmaps_info(s);
     specific->type = IMAGE_INFO_SPECIFIC_KIND_FVD;
     specific->u.fvd.data = info;
     return specific;
