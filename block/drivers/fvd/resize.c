@@ -172,6 +172,27 @@ static int coroutine_fn clear_behind_flat(FvdState *s, int64_t size)
     return ret < 0 ? ret : fvd_co_flush_node(s, s->data->bs);
 }
 
+/*
+ * The base is going to end at @from, and then what it has behind is looked for in the image: what a write has left there
+ * whose record was lost is not seen.
+ */
+static int coroutine_fn clear_behind_base(FvdState *s, int64_t from)
+{
+    int64_t end = s->header.base_img_size, run, place;
+    int ret = 0;
+
+    for (; from < end && ret >= 0; from += run) {
+        if (fvd_map_read(s->map, from, end - from, &run, &place) != FVD_MAP_BASE) {
+            continue;
+        }
+        place = fvd_map_place(s->map, from, run, &run);
+        if (place >= 0) {
+            ret = bdrv_co_pwrite_zeroes(s->data, place, run, 0);
+        }
+    }
+    return ret < 0 ? ret : fvd_co_flush_node(s, s->data->bs);
+}
+
 static int coroutine_fn set_size(FvdState *s, FvdHeader *next)
 {
     int ret = 0;
@@ -180,6 +201,9 @@ static int coroutine_fn set_size(FvdState *s, FvdHeader *next)
         ret = zero_behind_end(s);
         ret = ret < 0 ? ret : clear_behind_flat(s, next->virtual_disk_size);
         ret = ret < 0 ? ret : make_table(s, next);
+    }
+    if (next->base_img_size < s->header.base_img_size) {
+        ret = clear_behind_base(s, next->base_img_size);
     }
     if (ret >= 0 && next->base_img_size != s->header.base_img_size) {
         s->header.base_img_size = next->base_img_size;
