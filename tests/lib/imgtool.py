@@ -77,7 +77,10 @@ class ImgTool:
         try:
             while p.poll() is None and not after(p):
                 pass
-            p.send_signal(number)
+            if number == signal.SIGKILL:
+                qblk.kill_and_wait(p)
+            else:
+                p.send_signal(number)
             out, err = p.communicate(timeout=qblk.DEADLINE)
         finally:
             p.kill()

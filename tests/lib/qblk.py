@@ -10,12 +10,14 @@ Nothing here sleeps in the hope that something has happened by then: whoever wai
 on a socket or for the end of a process, up to a deadline.
 """
 import ctypes
+import fcntl
 import json
 import os
 import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -43,6 +45,39 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def open_files(pid):
+    """The regular files that a process has open."""
+    files = set()
+    for fd in os.listdir(f'/proc/{pid}/fd'):
+        try:
+            path = os.readlink(f'/proc/{pid}/fd/{fd}')
+        except OSError:
+            continue
+        if os.path.isfile(path):
+            files.add(path)
+    return files
+
+
+def is_locked(path):
+    """Whether anybody's open file has a lock on @path."""
+    with open(path, 'rb') as f:
+        whole = struct.pack('hhqqi4x', fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        return struct.unpack('hhqqi4x', fcntl.fcntl(f, fcntl.F_OFD_GETLK, whole))[0] != fcntl.F_UNLCK
+
+
+def kill_and_wait(process):
+    """
+    Kills a process, and waits until its locks have gone: the kernel ends the ring of a killed process, and with it the
+    locks, a moment after the process.  Locks that others have on the same files are not waited for long.
+    """
+    files = open_files(process.pid) if process.poll() is None else ()
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 2 * SLOW
+    while any(is_locked(path) for path in files) and time.monotonic() < end:
+        os.sched_yield()
 
 
 class QmpError(Exception):
@@ -253,8 +288,7 @@ class Daemon:
             f.write('5')
 
     def kill(self):
-        self.process.kill()
-        self.process.wait()
+        kill_and_wait(self.process)
         self.expect_status = None
 
     def alive(self):
