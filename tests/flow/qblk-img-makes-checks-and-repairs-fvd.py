@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
 from imgtool import ImgTool  # noqa: E402
-from qblk import DEADLINE, KIB, MIB  # noqa: E402
+from qblk import KIB, MIB  # noqa: E402
 from tap import main, test  # noqa: E402
 
 # docs/formats/fvd.rst
