@@ -37,21 +37,21 @@ int64_t bdrv_get_dirty_count(BdrvDirtyBitmap *bitmap)
 
 void bdrv_set_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes)
 {
-    dirty_bitmap_lock(bitmap);
+    dirty_bitmap_lock_to_change(bitmap);
     hbitmap_set(bitmap->bits, offset, bytes);
     dirty_bitmap_unlock(bitmap);
 }
 
 void bdrv_reset_dirty_bitmap(BdrvDirtyBitmap *bitmap, int64_t offset, int64_t bytes)
 {
-    dirty_bitmap_lock(bitmap);
+    dirty_bitmap_lock_to_change(bitmap);
     hbitmap_reset(bitmap->bits, offset, bytes);
     dirty_bitmap_unlock(bitmap);
 }
 
 void bdrv_clear_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap **backup)
 {
-    dirty_bitmap_lock(bitmap);
+    dirty_bitmap_lock_to_change(bitmap);
     if (backup) {
         *backup = bitmap->bits;
         bitmap->bits = hbitmap_alloc(hbitmap_size(*backup), hbitmap_granularity(*backup));
@@ -65,7 +65,7 @@ void bdrv_restore_dirty_bitmap(BdrvDirtyBitmap *bitmap, HBitmap *backup)
 {
     HBitmap *dropped;
 
-    dirty_bitmap_lock(bitmap);
+    dirty_bitmap_lock_to_change(bitmap);
     dropped = bitmap->bits;
     hbitmap_truncate(backup, hbitmap_size(dropped)); /* DB4 */
     bitmap->bits = backup;
@@ -150,7 +150,7 @@ bool bdrv_merge_dirty_bitmap(BdrvDirtyBitmap *dest, const BdrvDirtyBitmap *src, 
     if (backup) {
         *backup = copy_bits(dest);
     }
-    dirty_bitmap_lock(dest);
+    dirty_bitmap_lock_to_change(dest);
     hbitmap_merge(dest->bits, marks, dest->bits);
     dirty_bitmap_unlock(dest);
     hbitmap_free(marks);
@@ -195,7 +195,7 @@ void bdrv_dirty_bitmap_load(BdrvDirtyBitmap *bitmap, int64_t offset, const uint8
     int64_t bits = (int64_t)bytes * 8, size, first;
     int granularity;
 
-    dirty_bitmap_lock(bitmap);
+    dirty_bitmap_lock_to_change(bitmap);
     size = (int64_t)hbitmap_size(bitmap->bits);
     granularity = hbitmap_granularity(bitmap->bits);
     for (int64_t bit = 0; bit < bits && offset + (bit << granularity) < size; bit++) {

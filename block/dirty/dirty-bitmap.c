@@ -47,6 +47,7 @@ static void observer_written(BdrvWriteObserver *obs, int64_t offset, int64_t byt
     size = hbitmap_size(marks);
     if (!bitmap->disabled && offset < size && bytes > 0) {
         hbitmap_set(marks, offset, MIN(bytes, size - offset));
+        bitmap->unsaved = true;
     }
     dirty_bitmap_unlock(bitmap);
 }
@@ -56,7 +57,7 @@ static void observer_resized(BdrvWriteObserver *obs, int64_t new_length)
 {
     BdrvDirtyBitmap *bitmap = container_of(obs, BdrvDirtyBitmap, observer);
 
-    dirty_bitmap_lock(bitmap);
+    dirty_bitmap_lock_to_change(bitmap);
     hbitmap_truncate(bitmap->bits, new_length);
     if (bitmap->successor) {
         hbitmap_truncate(bitmap->successor, new_length);
@@ -125,6 +126,7 @@ BdrvDirtyBitmap *bdrv_create_dirty_bitmap(BlockDriverState *bs, uint32_t granula
     bitmap->bs = bs;
     bitmap->name = g_strdup(name);
     bitmap->granularity = granularity;
+    bitmap->unsaved = true;
     g_mutex_init(&bitmap->lock);
     bitmap->bits = hbitmap_alloc(size, ctz32(granularity));
     bitmap->observer.written = observer_written;
@@ -231,6 +233,7 @@ static void set_disabled(BdrvDirtyBitmap *bitmap, bool disabled)
 {
     assert(!bitmap->successor);
     dirty_bitmap_lock(bitmap);
+    bitmap->unsaved |= bitmap->disabled != disabled;
     bitmap->disabled = disabled;
     dirty_bitmap_unlock(bitmap);
 }
@@ -278,11 +281,30 @@ bool bdrv_dirty_bitmap_readonly(const BdrvDirtyBitmap *bitmap)
 void bdrv_dirty_bitmap_set_inconsistent(BdrvDirtyBitmap *bitmap)
 {
     assert(!bitmap->busy);
+    dirty_bitmap_lock_to_change(bitmap);
     bitmap->inconsistent = true;
+    dirty_bitmap_unlock(bitmap);
     bdrv_disable_dirty_bitmap(bitmap);
 }
 
 bool bdrv_dirty_bitmap_inconsistent(const BdrvDirtyBitmap *bitmap)
 {
     return bitmap->inconsistent;
+}
+
+bool bdrv_dirty_bitmap_unsaved(const BdrvDirtyBitmap *bitmap)
+{
+    bool unsaved;
+
+    dirty_bitmap_lock(bitmap);
+    unsaved = bitmap->unsaved;
+    dirty_bitmap_unlock(bitmap);
+    return unsaved;
+}
+
+void bdrv_dirty_bitmap_set_saved(BdrvDirtyBitmap *bitmap)
+{
+    dirty_bitmap_lock(bitmap);
+    bitmap->unsaved = false;
+    dirty_bitmap_unlock(bitmap);
 }

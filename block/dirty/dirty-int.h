@@ -22,6 +22,7 @@ struct BdrvDirtyBitmap {
     /* Under lock. */
     GMutex lock;
     bool disabled;      /* writes are not marked */
+    bool unsaved;       /* it is another than what was loaded, or saved last */
     HBitmap *bits;      /* one item a byte */
     HBitmap *successor; /* NULL, or what takes the marks instead of bits */
 };
@@ -30,6 +31,12 @@ struct BdrvDirtyBitmap {
 static inline void dirty_bitmap_lock(const BdrvDirtyBitmap *bitmap)
 {
     g_mutex_lock((GMutex *)&bitmap->lock);
+}
+
+static inline void dirty_bitmap_lock_to_change(BdrvDirtyBitmap *bitmap)
+{
+    dirty_bitmap_lock(bitmap);
+    bitmap->unsaved = true;
 }
 
 static inline void dirty_bitmap_unlock(const BdrvDirtyBitmap *bitmap)

@@ -42,7 +42,7 @@ BdrvDirtyBitmap *bdrv_dirty_bitmap_abdicate(BdrvDirtyBitmap *bitmap, Error **err
     if (!check_has_successor(bitmap, errp)) {
         return NULL;
     }
-    dirty_bitmap_lock(bitmap);
+    dirty_bitmap_lock_to_change(bitmap);
     old = bitmap->bits;
     bitmap->bits = bitmap->successor;
     bitmap->successor = NULL;
@@ -59,7 +59,7 @@ BdrvDirtyBitmap *bdrv_reclaim_dirty_bitmap(BdrvDirtyBitmap *bitmap, Error **errp
     if (!check_has_successor(bitmap, errp)) {
         return NULL;
     }
-    dirty_bitmap_lock(bitmap);
+    dirty_bitmap_lock_to_change(bitmap);
     successor = bitmap->successor;
     hbitmap_merge(bitmap->bits, successor, bitmap->bits);
     bitmap->successor = NULL;

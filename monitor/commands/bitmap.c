@@ -7,7 +7,8 @@
  *
  *      action    prepare                    abort              commit
  *      add       create                     release
- *      remove    mark busy                  not busy           not busy, release
+ *      remove    mark busy; out of the      not busy           not busy, release
+ *                image, durably             (stored at close)
  *      clear     clear, keep the old bits   restore them       free them
  *      merge     merge, keep the old bits   restore them       free them
  *      enable    enable                     as it was
@@ -163,12 +164,16 @@ static int coroutine_fn bitmap_remove_prepare(TxnAction *action, Error **errp)
     const BlockDirtyBitmap *arg = action->data;
     int r = bitmap_use_existing(a, arg->name, BDRV_BITMAP_BUSY | BDRV_BITMAP_RO, errp);
 
+    if (r == 0 && bdrv_dirty_bitmap_get_persistence(a->bitmap)) {
+        r = a->bs->drv->bitmaps->co_forget(a->bs, arg->name, errp);
+    }
     if (r == 0) {
         bdrv_dirty_bitmap_set_busy(a->bitmap, true);
     }
     return r;
 }
 
+/* One that is persistent goes back into the image when that is closed. */
 static void coroutine_fn bitmap_remove_abort(TxnAction *action)
 {
     bdrv_dirty_bitmap_set_busy(((BitmapAction *)action)->bitmap, false);

@@ -14,11 +14,15 @@ SIZE = 8 * MIB
 WHY = 'knows the format FVD'
 
 
-def start(t, path):
-    d = t.daemon()
-    d.add(driver='fvd', node_name='disk', file={'driver': 'file', 'filename': path},
-          discard='unmap')
-    d.export('disk')
+def disk(path, **more):
+    return {'driver': 'fvd', 'node-name': 'disk', 'discard': 'unmap',
+            'file': {'driver': 'file', 'node-name': 'file', 'filename': path}, **more}
+
+
+def start(t, path, iothread=False):
+    d = t.daemon(*(['--object', 'iothread,id=io0'] if iothread else []))
+    d.qmp('blockdev-add', disk(path))
+    d.export('disk', **({'iothread': 'io0'} if iothread else {}))
     return d
 
 
@@ -27,6 +31,11 @@ def write(d, offset, size):
         raise Skip('qemu-io is not installed')
     subprocess.run(['qemu-io', '-f', 'raw', '-c', f'write -P 7 {offset} {size}', '-c', 'flush',
                     d.uri()], check=True, stdout=subprocess.DEVNULL)
+
+
+def read(d, offset, size):
+    subprocess.run(['qemu-io', '-f', 'raw', '-r', '-c', f'read -P 7 {offset} {size}', d.uri()],
+                   check=True, stdout=subprocess.DEVNULL)
 
 
 def bitmaps(d):
@@ -97,6 +106,132 @@ def _(t):
     assert bitmaps(d) == {}
     d.close()
     img.ok('check', path)
+
+
+def contents(path):
+    with open(path, 'rb') as f:
+        return f.read()
+
+
+@test('an image that nobody writes to, nor to its bitmaps, is left as it is')
+def _(t):
+    need_qblk(WHY)
+    img = ImgTool(t)
+    path = t.path('disk.fvd')
+    img.ok('create', '-f', 'fvd', path, str(SIZE))
+    d = start(t, path)
+    d.qmp('block-dirty-bitmap-add', node='disk', name='kept', persistent=True)
+    write(d, 0, 65536)
+    d.close()
+    before = contents(path)
+    d = start(t, path)
+    assert bitmaps(d)['kept']['count'] == 65536
+    d.close()
+    assert contents(path) == before
+    d = start(t, path)
+    d.qmp('block-dirty-bitmap-clear', node='disk', name='kept')
+    d.close()
+    assert contents(path) != before
+    d = start(t, path)
+    assert bitmaps(d)['kept']['count'] == 0
+    d.close()
+
+
+for how, iothread, separate in (('', False, False), (', in an iothread', True, False),
+                                (', with data in a file of its own', False, True)):
+    @test(f'a bitmap that was removed is not there after a kill{how}')
+    def _(t, iothread=iothread, separate=separate):
+        need_qblk(WHY)
+        img = ImgTool(t)
+        path = t.path('disk.fvd')
+        img.ok('create', '-f', 'fvd', *(['-o', 'data_file=disk.data'] if separate else []), path,
+               str(SIZE))
+        d = start(t, path, iothread)
+        for name in 'abcd':
+            d.qmp('block-dirty-bitmap-add', node='disk', name=name, persistent=True)
+        write(d, 0, 65536)
+        d.close()
+        d = start(t, path, iothread)
+        d.qmp('block-dirty-bitmap-remove', node='disk', name='a')
+        d.kill()
+        d = start(t, path, iothread)
+        got = bitmaps(d)
+        assert set(got) == set('bcd'), got
+        assert all(b['count'] == 65536 and 'inconsistent' not in b for b in got.values()), got
+        write(d, MIB, 65536)
+        d.qmp('block-dirty-bitmap-remove', node='disk', name='b')
+        write(d, 2 * MIB, 3 * MIB)
+        d.qmp('block-dirty-bitmap-remove', node='disk', name='c')
+        d.kill()
+        img.ok('check', path)
+        d = start(t, path, iothread)
+        got = bitmaps(d)
+        assert set(got) == {'d'} and got['d']['inconsistent'], got
+        d.qmp('block-dirty-bitmap-remove', node='disk', name='d')
+        d.kill()
+        d = start(t, path, iothread)
+        assert bitmaps(d) == {}
+        read(d, 2 * MIB, 3 * MIB)
+        d.close()
+        img.ok('check', path)
+
+
+@test('a removal that a transaction takes back leaves the bitmap')
+def _(t):
+    need_qblk(WHY)
+    img = ImgTool(t)
+    path = t.path('disk.fvd')
+    img.ok('create', '-f', 'fvd', path, str(SIZE))
+    d = start(t, path)
+    d.qmp('block-dirty-bitmap-add', node='disk', name='kept', persistent=True)
+    write(d, 0, 65536)
+    d.close()
+    d = start(t, path)
+    refused(d, 'transaction', 'not found', actions=[
+        {'type': 'block-dirty-bitmap-remove', 'data': {'node': 'disk', 'name': 'kept'}},
+        {'type': 'block-dirty-bitmap-clear', 'data': {'node': 'disk', 'name': 'nothing'}}])
+    write(d, MIB, 65536)
+    d.close()
+    d = start(t, path)
+    assert bitmaps(d)['kept']['count'] == 131072
+    d.close()
+
+
+for how, iothread in ('', False), (', in an iothread', True):
+    @test(f'a disk that is reopened read-only and back has its bitmaps{how}')
+    def _(t, iothread=iothread):
+        need_qblk(WHY)
+        img = ImgTool(t)
+        path = t.path('disk.fvd')
+        img.ok('create', '-f', 'fvd', path, str(SIZE))
+        d = start(t, path, iothread)
+        d.qmp('block-dirty-bitmap-add', node='disk', name='kept', persistent=True)
+        d.qmp('block-dirty-bitmap-add', node='disk', name='away', persistent=True)
+        write(d, 0, 65536)
+        d.qmp('block-export-del', id='export-disk', mode='hard')
+        d.qmp.event('BLOCK_EXPORT_DELETED')
+        d.qmp('blockdev-reopen', options=[disk(path, **{'read-only': True})])
+        refused(d, 'block-dirty-bitmap-remove', 'readonly', node='disk', name='away')
+        refused(d, 'block-dirty-bitmap-clear', 'readonly', node='disk', name='kept')
+        d.kill()
+        d = start(t, path, iothread)
+        got = bitmaps(d)
+        assert {n: b['count'] for n, b in got.items()} == {'kept': 65536, 'away': 65536}, got
+        d.qmp('block-export-del', id='export-disk', mode='hard')
+        d.qmp.event('BLOCK_EXPORT_DELETED')
+        before = contents(path)
+        for read_only in (True, False):
+            d.qmp('blockdev-reopen', options=[disk(path, **{'read-only': read_only})])
+            assert contents(path) == before
+        d.export('disk', **({'iothread': 'io0'} if iothread else {}))
+        write(d, MIB, 65536)
+        d.qmp('block-dirty-bitmap-remove', node='disk', name='away')
+        d.close()
+        d = start(t, path, iothread)
+        got = bitmaps(d)
+        assert {n: b['count'] for n, b in got.items()} == {'kept': 131072}, got
+        d.close()
+        img.ok('check', path)
 
 
 @test('a bitmap is persistent only where it can be kept')

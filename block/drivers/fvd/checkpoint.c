@@ -14,7 +14,7 @@
  *          +----+------------------------------------------------------+
  *
  * Each arrow is one write of one sector, with a flush before it and one after it.  An image that nobody changed stays
- * as it was, whoever had it open; only dirty bitmaps that it keeps are written again (bitmaps/store.c).
+ * as it was, whoever had it open; only dirty bitmaps that were changed, though the disk was not, are stored.
  */
 #include <errno.h>
 #include "block/drivers/fvd/fvd-int.h"
@@ -258,6 +258,7 @@ static int coroutine_fn begin(FvdState *s)
     }
     s->header.stable_journal_epoch = s->next_epoch;
     s->header.clean_shutdown = 0;
+    s->bitmaps_valid = false;
     ret = clear_autoclear(s); /* F1 */
     trace_fvd_begin_changes(s->bs->node_name, s->next_epoch, ret);
     if (ret < 0) {
@@ -307,6 +308,8 @@ static int coroutine_fn settle_bitmaps(FvdState *s, FvdBitmapDir *bitmaps)
     ret = ret < 0 ? ret : fvd_co_write_state(s);
     if (ret < 0) {
         fvd_fail(s);
+    } else {
+        s->bitmaps_valid = s->bitmaps && s->header.clean_shutdown;
     }
     return ret;
 }
@@ -315,6 +318,7 @@ int coroutine_fn fvd_co_settle(FvdState *s, FvdBitmapDir *bitmaps)
 {
     g_autoptr(FvdBitmapDir) dir = bitmaps;
     FvdJournal *j = s->journal;
+    bool stores = dir;
     int ret;
 
     if (!j) {
@@ -355,6 +359,7 @@ int coroutine_fn fvd_co_settle(FvdState *s, FvdBitmapDir *bitmaps)
         fvd_fail(s);
     } else {
         s->next_epoch++;
+        s->bitmaps_valid = stores && s->bitmaps;
     }
     trace_fvd_settle(s->bs->node_name, s->next_epoch, ret);
     return ret;

@@ -89,7 +89,7 @@ typedef struct FvdState {
 
     /* bitmaps/ */
     FvdBitmapDir *bitmaps; /* in the file, with the header's bit; NULL: none that is known */
-    bool bitmaps_valid;    /* when it was opened */
+    bool bitmaps_valid;    /* the disk is as it was when they were stored; settled */
     bool bitmaps_loaded;   /* the node has them */
     bool writable, closing;
 

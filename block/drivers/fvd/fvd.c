@@ -414,6 +414,7 @@ static int coroutine_fn fvd_co_reopen_prepare(BlockDriverState *bs, const Blockd
         error_setg_errno(errp, -ret, "Could not bring the FVD image up to date");
         return ret;
     }
+    fvd_bitmaps_stored(s);
     *ret_state = g_memdup2(&next, sizeof(next));
     return 0;
 }

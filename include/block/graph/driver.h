@@ -276,6 +276,12 @@ typedef struct BlockDriverBitmaps {
     int coroutine_fn (*co_load)(BlockDriverState *bs, Error **errp);
     /* Coroutine.  The node is closed next; quiesced, and flushed.  Its persistent bitmaps go into the image. */
     void coroutine_fn (*co_store)(BlockDriverState *bs);
+    /*
+     * Coroutine.  Quiesced.  Durably, after a crash the image has the persistent bitmap @name no more, though the node
+     * has it still and will store it again, unless it is released next.  0, also if the image does not have it; or
+     * negative errno with an Error, and the image has it, or takes no writes any more.
+     */
+    int coroutine_fn (*co_forget)(BlockDriverState *bs, const char *name, Error **errp);
 } BlockDriverBitmaps;
 
 typedef struct BlockDriver {

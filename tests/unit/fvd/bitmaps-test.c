@@ -305,6 +305,211 @@ static void coroutine_fn test_resize(void)
     bdrv_co_unref(file);
 }
 
+/* Nobody changes anything, or bits only. */
+static void coroutine_fn test_unchanged(void)
+{
+    bool wanted[DISK / GRANULE] = {false};
+    BlockDriverState *file = make_file();
+    unsigned moments;
+    Session s;
+
+    session_begin(&s, file, false);
+    add(&s, "b");
+    bdrv_disable_dirty_bitmap(add(&s, "o"));
+    block_test_co_fill(s.user, 0, CHUNK, 1);
+    session_end(&s);
+    memset(wanted, true, CHUNK / GRANULE);
+    moments = test_cut_moments(file);
+    for (int i = 0; i < 2; i++) {
+        session_begin(&s, file, false);
+        expect_bits(s.bitmap, wanted);
+        block_test_co_expect(s.user, 0, CHUNK, 1);
+        session_end(&s);
+        g_assert_cmpuint(test_cut_moments(file), ==, moments);
+    }
+    for (int i = 0; i < 4; i++) {
+        session_begin(&s, file, false);
+        expect_bits(s.bitmap, wanted);
+        switch (i) {
+        case 0:
+            bdrv_set_dirty_bitmap(s.bitmap, 9 * GRANULE, GRANULE);
+            wanted[9] = true;
+            break;
+        case 1:
+            bdrv_reset_dirty_bitmap(s.bitmap, 0, GRANULE);
+            wanted[0] = false;
+            break;
+        case 2:
+            bdrv_enable_dirty_bitmap(bdrv_find_dirty_bitmap(s.bs, "o"));
+            break;
+        default:
+            add(&s, "new");
+        }
+        session_end(&s);
+        g_assert_cmpuint(test_cut_moments(file), >, moments);
+        moments = test_cut_moments(file);
+    }
+    session_begin(&s, file, false);
+    expect_bits(s.bitmap, wanted);
+    g_assert_true(bdrv_dirty_bitmap_enabled(bdrv_find_dirty_bitmap(s.bs, "o")));
+    g_assert_nonnull(bdrv_find_dirty_bitmap(s.bs, "new"));
+    session_end(&s);
+    g_assert_cmpuint(test_cut_moments(file), ==, moments);
+    bdrv_co_unref(file);
+}
+
+/* ---------------------------------------------------------------------------------------------- forget */
+
+/* As block-dirty-bitmap-remove does; a failure leaves it. */
+static int coroutine_fn forget(Session *s, const char *name)
+{
+    Error *err = NULL;
+    int ret;
+
+    bdrv_co_drained_begin(s->bs);
+    ret = s->bs->drv->bitmaps->co_forget(s->bs, name, &err);
+    g_assert_true((ret < 0) == (err != NULL));
+    error_free(err);
+    if (ret == 0) {
+        bdrv_release_dirty_bitmap(bdrv_find_dirty_bitmap(s->bs, name));
+    }
+    bdrv_co_drained_end(s->bs);
+    return ret;
+}
+
+/* Random removals and writes, and then power goes, or the image is closed; twelve bitmaps, each has its own first bit. */
+static void coroutine_fn test_forget(void)
+{
+    enum { BITMAPS = 12 };
+    const TestCutFate fate = {.drop_all = true};
+    g_autoptr(GRand) rand = g_rand_new_with_seed(block_test_seed());
+    uint8_t disk[DISK / CHUNK] = {0};
+    bool there[BITMAPS] = {false}, valid = true;
+    BlockDriverState *file = make_file();
+    Session s;
+
+    for (int round = 0; round < 60; round++) {
+        bool crash = g_rand_boolean(rand);
+
+        session_begin(&s, file, false);
+        for (int i = 0; i < BITMAPS; i++) {
+            g_autofree char *name = g_strdup_printf("%d", i);
+            BdrvDirtyBitmap *bitmap = bdrv_find_dirty_bitmap(s.bs, name);
+
+            g_assert_true((bitmap != NULL) == there[i]);
+            if (bitmap && valid) {
+                g_assert_false(bdrv_dirty_bitmap_inconsistent(bitmap));
+                g_assert_true(bdrv_dirty_bitmap_get(bitmap, i * GRANULE));
+            }
+        }
+        for (int step = g_rand_int_range(rand, 1, 8); step > 0; step--) {
+            int i = g_rand_int_range(rand, 0, BITMAPS), chunk = g_rand_int_range(rand, 0, 32);
+            g_autofree char *name = g_strdup_printf("%d", i);
+
+            if (g_rand_boolean(rand)) {
+                disk[chunk] = round + 1;
+                block_test_co_fill(s.user, (int64_t)chunk * CHUNK, CHUNK, disk[chunk]);
+            } else if (there[i]) {
+                g_assert_cmpint(forget(&s, name), ==, 0);
+                there[i] = false;
+            } else if (!crash) {
+                bdrv_set_dirty_bitmap(add(&s, name), i * GRANULE, GRANULE);
+                there[i] = true;
+            }
+        }
+        g_assert_cmpint(bdrv_co_flush(s.bs), ==, 0);
+        if (crash) {
+            test_cut_now(file);
+        }
+        session_end(&s);
+        if (crash) {
+            test_cut_power_on(file, &fate);
+        }
+        valid = valid && !crash;
+        session_begin(&s, file, true);
+        for (int i = 0; i < DISK / CHUNK; i++) {
+            block_test_co_expect(s.user, (int64_t)i * CHUNK, CHUNK, disk[i]);
+        }
+        session_end(&s);
+    }
+    g_assert_cmpint(bdrv_getlength(file), <=, fvd_image_data_offset(&spec) + 4 * DISK);
+    bdrv_co_unref(file);
+}
+
+/* Power goes while "b" is removed, or behind that; @changed: the disk has been, in this session. */
+static bool coroutine_fn one_forget_cut(unsigned moment, const TestCutFate *fate, bool changed)
+{
+    BlockDriverState *file = make_file();
+    BdrvDirtyBitmap *other;
+    bool promised, was_cut;
+    uint8_t buf[CHUNK];
+    Session s;
+
+    session_begin(&s, file, false);
+    add(&s, "b");
+    bdrv_disable_dirty_bitmap(add(&s, "o"));
+    bdrv_set_dirty_bitmap(bdrv_find_dirty_bitmap(s.bs, "o"), 5 * GRANULE, GRANULE);
+    block_test_co_fill(s.user, 0, CHUNK, 1);
+    session_end(&s);
+    session_begin(&s, file, false);
+    if (changed) {
+        block_test_co_fill(s.user, 3 * CHUNK, CHUNK, 3);
+        g_assert_cmpint(bdrv_co_flush(s.bs), ==, 0);
+    }
+    test_cut_arm(file, test_cut_moments(file) + moment);
+    promised = forget(&s, "b") == 0;
+    memset(buf, 4, CHUNK);
+    for (int i = 8; i < 16; i++) { /* new chunks: none of them is where the directory is */
+        bdrv_co_pwrite(s.user, (int64_t)i * CHUNK, CHUNK, buf, 0);
+    }
+    g_assert_true(bdrv_co_flush(s.bs) == 0 || test_cut_is_off(file));
+    was_cut = test_cut_is_off(file);
+    session_end(&s);
+    g_assert_true(was_cut || promised);
+    if (!test_cut_is_off(file)) {
+        test_cut_now(file);
+    }
+    test_cut_power_on(file, fate);
+    session_begin(&s, file, true);
+    other = bdrv_find_dirty_bitmap(s.bs, "o");
+    g_assert_nonnull(other);
+    g_assert_false(promised && s.bitmap);
+    if (!bdrv_dirty_bitmap_inconsistent(other)) {
+        g_assert_cmpint(bdrv_get_dirty_count(other), ==, GRANULE);
+        g_assert_true(bdrv_dirty_bitmap_get(other, 5 * GRANULE));
+    }
+    block_test_co_expect(s.user, 0, CHUNK, 1);
+    block_test_co_expect(s.user, 3 * CHUNK, CHUNK, changed ? 3 : 0);
+    if (!was_cut) {
+        block_test_co_expect(s.user, 8 * CHUNK, 8 * CHUNK, 4);
+    }
+    session_end(&s);
+    session_begin(&s, file, false); /* a recovery, and what is stored after it */
+    session_end(&s);
+    bdrv_co_unref(file);
+    return was_cut;
+}
+
+static void coroutine_fn test_forget_cuts(void)
+{
+    uint32_t seed = block_test_seed();
+    const char *text = g_getenv("SEEDS");
+    unsigned runs = text ? (unsigned)atoi(text) : 10;
+
+    for (unsigned run = 0; run < 2 * runs; run++) {
+        TestCutFate fate = {.seed = seed + run,
+                            .tear_bytes = run & 2 ? 512 : 0,
+                            .reorder = run & 4,
+                            .drop_all = run < 2};
+        unsigned moment = 1;
+
+        while (one_forget_cut(moment, &fate, run & 1)) {
+            moment++;
+        }
+        g_assert_cmpuint(moment, >, 5);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------ cuts */
 
 /* A session that changes the disk in @first, stored; then one in which power goes: @second chunk is written. */
@@ -385,6 +590,10 @@ static void add_tests(void)
     block_test_add("/fvd/bitmaps/after a crash they are inconsistent, and can be removed",
                    test_crash);
     block_test_add("/fvd/bitmaps/they are as large as the disk", test_resize);
+    block_test_add("/fvd/bitmaps/what nobody has changed is not stored again", test_unchanged);
+    block_test_add("/fvd/bitmaps/what was removed is not there after a crash", test_forget);
+    block_test_add("/fvd/bitmaps/whenever power fails what was removed is away, others are there",
+                   test_forget_cuts);
     block_test_add("/fvd/bitmaps/whenever power fails none is believed that lacks a change",
                    test_cuts);
 }

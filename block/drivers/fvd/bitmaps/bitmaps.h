@@ -18,8 +18,15 @@ int coroutine_fn fvd_co_bitmaps_open(struct FvdState *s, Error **errp);
 /* fvd_bitmaps_reopened() - the node's flags are new ones; main thread */
 void fvd_bitmaps_reopened(struct FvdState *s);
 
-/* fvd_bitmaps_gather() - what is to be stored now, with its bits; NULL: nothing is.  Main thread, quiesced. */
+/*
+ * fvd_bitmaps_gather() - what is to be stored now, with its bits; NULL: nothing is, or the file has it as it is
+ *
+ * Main thread, quiesced.
+ */
 FvdBitmapDir *fvd_bitmaps_gather(struct FvdState *s);
+
+/* fvd_bitmaps_stored() - what was gathered is in the file, if s->bitmaps_valid; main thread, quiesced still */
+void fvd_bitmaps_stored(struct FvdState *s);
 
 /**
  * fvd_co_bitmaps_store() - the bitmaps into the image, durably; the header in memory names them, and is to be written

@@ -7,7 +7,8 @@
  *      begin   clean_shutdown = 0 and another epoch, in one sector: what the directory says is void from then on.  The
  *              bit in the header stays, and with it the area, so that the names are there after a crash
  *      store   bits and directory to where neither a chunk nor the old area is | clean_shutdown = 1, the epoch, and
- *              where they are, in one sector
+ *              where they are, in one sector.  Nothing, if neither the disk nor one of them has changed
+ *      forget  a directory without one, elsewhere | where it is.  While the image is being changed the others' names only
  *
  * "|" is a flush that must have returned.
  *
@@ -148,6 +149,9 @@ static int coroutine_fn load_one(FvdState *s, const FvdBitmapEntry *e, Error **e
     } else if (!e->enabled) {
         bdrv_disable_dirty_bitmap(bitmap);
     }
+    if (s->bitmaps_valid && right == !e->inconsistent) {
+        bdrv_dirty_bitmap_set_saved(bitmap);
+    }
     return 0;
 }
 
@@ -222,23 +226,73 @@ static void gather_one(FvdBitmapDir *dir, const BdrvDirtyBitmap *bitmap, int64_t
     e->data_crc = crc32c(0, e->bits, bytes);
 }
 
-FvdBitmapDir *fvd_bitmaps_gather(FvdState *s)
+/* @without: NULL, or the name of one that is left out */
+static FvdBitmapDir *gather(FvdState *s, const char *without)
 {
     int64_t total = rounded(FVD_BITMAP_DIR_BYTES_MAX);
     BdrvDirtyBitmap *bitmap = NULL;
-    FvdBitmapDir *dir;
+    FvdBitmapDir *dir = fvd_bitmap_dir_new();
 
-    if (!s->bitmaps_loaded || !s->writable) {
-        return NULL;
-    }
-    dir = fvd_bitmap_dir_new();
     dir->disk_size = s->header.virtual_disk_size;
     while ((bitmap = bdrv_dirty_bitmap_next(s->bs, bitmap))) {
-        if (bdrv_dirty_bitmap_get_persistence(bitmap)) {
+        if (bdrv_dirty_bitmap_get_persistence(bitmap) &&
+            g_strcmp0(bdrv_dirty_bitmap_name(bitmap), without) != 0) {
             gather_one(dir, bitmap, &total);
         }
     }
     return dir;
+}
+
+static FvdBitmapEntry *find_entry(const FvdState *s, const char *name)
+{
+    for (unsigned i = 0; s->bitmaps && i < s->bitmaps->entries->len; i++) {
+        FvdBitmapEntry *e = fvd_bitmap_dir_entry(s->bitmaps, i);
+
+        if (strcmp(e->name, name) == 0) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+/* Whether the file has all of them as they are. */
+static bool are_stored(const FvdState *s)
+{
+    BdrvDirtyBitmap *bitmap = NULL;
+    unsigned n = 0;
+
+    if (s->journal || !s->bitmaps_valid) {
+        return false;
+    }
+    while ((bitmap = bdrv_dirty_bitmap_next(s->bs, bitmap))) {
+        if (bdrv_dirty_bitmap_get_persistence(bitmap)) {
+            if (bdrv_dirty_bitmap_unsaved(bitmap)) {
+                return false;
+            }
+            n++;
+        }
+    }
+    return s->bitmaps && n == s->bitmaps->entries->len;
+}
+
+FvdBitmapDir *fvd_bitmaps_gather(FvdState *s)
+{
+    return s->bitmaps_loaded && s->writable && !are_stored(s) ? gather(s, NULL) : NULL;
+}
+
+void fvd_bitmaps_stored(FvdState *s)
+{
+    BdrvDirtyBitmap *bitmap = NULL;
+
+    while (s->bitmaps_valid && (bitmap = bdrv_dirty_bitmap_next(s->bs, bitmap))) {
+        FvdBitmapEntry *e = bdrv_dirty_bitmap_get_persistence(bitmap)
+                                ? find_entry(s, bdrv_dirty_bitmap_name(bitmap))
+                                : NULL;
+
+        if (e && e->inconsistent == bdrv_dirty_bitmap_inconsistent(bitmap)) {
+            bdrv_dirty_bitmap_set_saved(bitmap);
+        }
+    }
 }
 
 static int can_store(BlockDriverState *bs, const char *name, uint32_t granularity, Error **errp)
@@ -312,6 +366,24 @@ static uint32_t named_end(const FvdState *s)
     return end;
 }
 
+/* What the old area leaves of its chunks, which nobody else has; -1: that is too small, or somebody has. */
+static int64_t place_beside_old(const FvdState *s, int64_t bytes)
+{
+    const FvdHeader *h = &s->header;
+    uint32_t first = fvd_bitmaps_first(s);
+    int64_t start = ROUND_UP(h->data_offset + first * h->chunk_size, FVD_REGION_ALIGN);
+    int64_t end = h->data_offset + fvd_bitmaps_end(s) * h->chunk_size;
+    int64_t old_end = ROUND_UP(h->bitmaps_offset + h->bitmaps_size, FVD_REGION_ALIGN);
+
+    if (!(h->autoclear & FVD_AUTOCLEAR_BITMAPS) || first < named_end(s)) {
+        return -1;
+    }
+    if (bytes <= h->bitmaps_offset - start) {
+        return start;
+    }
+    return bytes <= end - old_end ? old_end : -1;
+}
+
 /* BM2.  Nobody takes a chunk any more when the image is closed; else who goes on may take what is below. */
 static int64_t choose_place(const FvdState *s, int64_t bytes)
 {
@@ -319,7 +391,11 @@ static int64_t choose_place(const FvdState *s, int64_t bytes)
     int64_t first = s->closing ? named_end(s) : MAX(fvd_map_used(s->map), fvd_bitmaps_end(s));
     int64_t at = ROUND_UP(h->data_offset + first * h->chunk_size, FVD_REGION_ALIGN);
     int64_t old_end = h->bitmaps_offset + h->bitmaps_size;
+    int64_t beside = s->closing ? -1 : place_beside_old(s, bytes);
 
+    if (beside >= 0) {
+        return beside;
+    }
     if (h->autoclear & FVD_AUTOCLEAR_BITMAPS && at < old_end && h->bitmaps_offset < at + bytes) {
         at = ROUND_UP(old_end, FVD_REGION_ALIGN);
     }
@@ -382,31 +458,31 @@ static void keep_none(FvdState *s)
     s->bitmaps = NULL;
 }
 
-int coroutine_fn fvd_co_bitmaps_store(FvdState *s, FvdBitmapDir *dir, uint64_t epoch)
+/* Nobody takes chunks of it from now on, and nobody makes them ready again: they are in use (store.c, ST1). */
+static void reserve(FvdState *s, int64_t end)
 {
     const FvdHeader *h = &s->header;
-    int64_t bytes, at, limit;
-    int ret;
 
-    if (dir->entries->len == 0) {
-        keep_none(s);
-        fvd_bitmap_dir_free(dir);
-        return 0;
+    fvd_map_raise_used(s->map, (uint32_t)DIV_ROUND_UP(end - h->data_offset, h->chunk_size));
+    s->ready_end = MAX(s->ready_end, h->data_offset + fvd_map_used(s->map) * h->chunk_size);
+}
+
+/* All of it elsewhere, durably; the header in memory names it, and it is s->bitmaps.  Else nothing has changed. */
+static int coroutine_fn store(FvdState *s, FvdBitmapDir *dir)
+{
+    const FvdHeader *h = &s->header;
+    int64_t bytes = fvd_bitmap_dir_place(dir);
+    int64_t at = choose_place(s, bytes);
+    int ret = -ENOSPC;
+
+    if (at + bytes <= h->data_offset + fvd_header_data_chunks(h) * h->chunk_size) {
+        if (s->journal) {
+            reserve(s, at + bytes);
+        }
+        ret = write_area(s, dir, at, bytes);
     }
-    ret = fit_for_bitmaps(h) ? 0 : -ENOTSUP;
-    if (ret == 0) {
-        dir->epoch = epoch;
-        bytes = fvd_bitmap_dir_place(dir);
-        at = choose_place(s, bytes);
-        limit = h->data_offset + fvd_header_data_chunks(h) * h->chunk_size;
-        ret = at + bytes <= limit ? write_area(s, dir, at, bytes) : -ENOSPC;
-    }
-    if (ret < 0) { /* BM3 */
-        warn_report("The dirty bitmaps of the FVD image '%s' are lost: %s", s->bs->filename,
-                    g_strerror(-ret));
-        keep_none(s);
-        fvd_bitmap_dir_free(dir);
-        return s->failed ? -EIO : 0;
+    if (ret < 0) {
+        return ret;
     }
     s->header.bitmaps_offset = at;
     s->header.bitmaps_size = bytes;
@@ -416,6 +492,27 @@ int coroutine_fn fvd_co_bitmaps_store(FvdState *s, FvdBitmapDir *dir, uint64_t e
     }
     fvd_bitmap_dir_free(s->bitmaps);
     s->bitmaps = dir;
+    return 0;
+}
+
+int coroutine_fn fvd_co_bitmaps_store(FvdState *s, FvdBitmapDir *dir, uint64_t epoch)
+{
+    int ret;
+
+    if (dir->entries->len == 0) {
+        keep_none(s);
+        fvd_bitmap_dir_free(dir);
+        return 0;
+    }
+    dir->epoch = epoch;
+    ret = fit_for_bitmaps(&s->header) ? store(s, dir) : -ENOTSUP;
+    if (ret < 0) { /* BM3 */
+        warn_report("The dirty bitmaps of the FVD image '%s' are lost: %s", s->bs->filename,
+                    g_strerror(-ret));
+        keep_none(s);
+        fvd_bitmap_dir_free(dir);
+        return s->failed ? -EIO : 0;
+    }
     return 0;
 }
 
@@ -433,10 +530,88 @@ static void coroutine_fn co_store(BlockDriverState *bs)
     }
 }
 
+/* ----------------------------------------------------------------------------------------------- forget */
+
+/* The directory of a file whose bits are void, without @name: names, for who comes after a crash. */
+static FvdBitmapDir *names_without(const FvdState *s, const char *name)
+{
+    FvdBitmapDir *dir = fvd_bitmap_dir_new();
+
+    dir->epoch = s->bitmaps->epoch;
+    dir->disk_size = s->bitmaps->disk_size;
+    for (unsigned i = 0; i < s->bitmaps->entries->len; i++) {
+        const FvdBitmapEntry *e = fvd_bitmap_dir_entry(s->bitmaps, i);
+
+        if (strcmp(e->name, name) != 0) {
+            FvdBitmapEntry *kept = fvd_bitmap_dir_add(dir, e->name);
+
+            kept->granule = e->granule;
+            kept->enabled = e->enabled;
+            kept->inconsistent = true;
+        }
+    }
+    return dir;
+}
+
+/* @dir: taken over */
+static int coroutine_fn replace_directory(FvdState *s, FvdBitmapDir *dir)
+{
+    int ret = s->failed ? -EIO : 0;
+
+    if (ret == 0 && dir->entries->len == 0) {
+        keep_none(s);
+    } else if (ret == 0) {
+        ret = store(s, dir);
+        dir = ret == 0 ? NULL : dir;
+    }
+    fvd_bitmap_dir_free(dir);
+    if (ret == 0) {
+        ret = fvd_co_write_state(s);
+        if (ret < 0) {
+            fvd_fail(s); /* which of the two directories the file has is not known */
+        }
+    }
+    return ret;
+}
+
+static int coroutine_fn co_forget(BlockDriverState *bs, const char *name, Error **errp)
+{
+    FvdState *s = bs->opaque;
+    FvdBitmapDir *dir;
+    AioContext *here;
+    int ret;
+
+    if (!find_entry(s, name)) {
+        return 0;
+    }
+    if (s->journal) {
+        dir = names_without(s, name);
+    } else {
+        dir = gather(s, name);
+        dir->epoch = s->header.stable_journal_epoch;
+    }
+    here = fvd_co_go_home(bs);
+    qemu_co_rwlock_wrlock(&s->changing);
+    ret = replace_directory(s, dir);
+    qemu_co_rwlock_unlock(&s->changing);
+    fvd_co_go_back(bs, here);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not remove the dirty bitmap '%s' from the FVD image",
+                         name);
+        return ret;
+    }
+    if (!s->journal) {
+        s->bitmaps_valid = s->header.clean_shutdown;
+        fvd_bitmaps_stored(s);
+    }
+    return 0;
+}
+
 const BlockDriverBitmaps fvd_bitmaps = {
     .can_store = can_store,
     .co_load = co_load,
     .co_store = co_store,
+    .co_forget = co_forget,
 };
 
 /* ------------------------------------------------------------------------------------------------- info */
