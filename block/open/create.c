@@ -229,8 +229,7 @@ static void coroutine_fn remove_made(Creation *c)
     }
 }
 
-static int check_args(const BlockDriver *drv, const char *format, const BlockCreateArgs *args,
-                      Error **errp)
+static int check_driver(const BlockDriver *drv, const char *format, Error **errp)
 {
     if (!drv) {
         error_setg(errp, "Unknown file format '%s'", format);
@@ -239,6 +238,17 @@ static int check_args(const BlockDriver *drv, const char *format, const BlockCre
     if (!drv->image || !drv->image->co_create) {
         error_setg(errp, "Format driver '%s' does not support image creation", format);
         return -ENOTSUP;
+    }
+    return 0;
+}
+
+static int check_args(const BlockDriver *drv, const char *format, const BlockCreateArgs *args,
+                      Error **errp)
+{
+    int ret = check_driver(drv, format, errp);
+
+    if (ret < 0) {
+        return ret;
     }
     if (bdrv_is_nbd_uri(args->filename)) {
         error_setg(errp,
@@ -292,4 +302,61 @@ int coroutine_fn bdrv_co_create_image(const char *format, const BlockCreateArgs 
     json_decref(c.format);
     json_decref(c.protocol);
     return ret;
+}
+
+/* The names of nodes that would be: a driver that measures does not look at them. */
+static void set_absent_files(Creation *c)
+{
+    json_t *data_name = json_object_get(c->format, "data-file");
+
+    if (c->drv->is_protocol) {
+        json_object_set_new(c->format, "filename", json_string(""));
+        return;
+    }
+    json_object_set_new(c->format, "file", json_string(""));
+    if (c->drv->image->has_data_file && data_name) {
+        json_object_set(c->format, "data-file-name", data_name);
+    }
+}
+
+static BlockMeasureInfo *coroutine_fn measure(Creation *c, BlockDriverState *in, Error **errp)
+{
+    BlockdevCreateOptions *opts;
+    BlockMeasureInfo *info;
+
+    if (sort_options(c, errp) < 0) {
+        return NULL;
+    }
+    set_absent_files(c);
+    set_backing(c);
+    set_size(c->format, c->args->size);
+    opts = qapi_from_keyval(&qapi_type_BlockdevCreateOptions, c->format, errp);
+    if (!opts) {
+        return NULL;
+    }
+    info = c->drv->image->co_measure(opts, in, c->args->progress, errp);
+    qapi_free_BlockdevCreateOptions(opts);
+    return info;
+}
+
+BlockMeasureInfo *coroutine_fn bdrv_co_measure_image(const char *format,
+                                                     const BlockCreateArgs *args,
+                                                     BlockDriverState *in, Error **errp)
+{
+    Creation c = {.args = args, .drv = bdrv_find_format(format)};
+    BlockMeasureInfo *info;
+
+    if (check_driver(c.drv, format, errp) < 0) {
+        return NULL;
+    }
+    if (!c.drv->image->co_measure) {
+        error_setg(errp, "Block driver '%s' does not support size measurement", format);
+        return NULL;
+    }
+    c.format = json_pack("{s:s}", "driver", format);
+    c.protocol = json_object();
+    info = measure(&c, in, errp);
+    json_decref(c.format);
+    json_decref(c.protocol);
+    return info;
 }

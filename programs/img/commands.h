@@ -6,13 +6,14 @@
 #include "programs/img/img.h"
 
 /* image/ */
-extern const ImgCommand img_amend, img_check, img_create, img_info, img_resize;
+extern const ImgCommand img_amend, img_check, img_create, img_info, img_measure, img_resize;
 
 /* data/ */
 extern const ImgCommand img_bench;
 extern const ImgCommand img_commit;
 extern const ImgCommand img_compare;
 extern const ImgCommand img_convert;
+extern const ImgCommand img_dd;
 extern const ImgCommand img_map;
 extern const ImgCommand img_rebase;
 

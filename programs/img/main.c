@@ -20,8 +20,8 @@
 
 static const ImgCommand *const commands[] = {
     &img_amend, &img_bench, /* in the order of help */
-    &img_check, &img_commit, &img_compare, &img_convert, &img_create,
-    &img_info,  &img_map,    &img_rebase,  &img_resize,
+    &img_check, &img_commit, &img_compare, &img_convert, &img_create, &img_dd,
+    &img_info,  &img_map,    &img_measure, &img_rebase,  &img_resize,
 };
 
 static void register_drivers(void)

@@ -537,6 +537,7 @@ static const BlockDriverData fvd_data = {
 static const BlockDriverImage fvd_image = {
     .probe = fvd_probe,
     .co_create = fvd_co_create,
+    .co_measure = fvd_co_measure,
     .create_options = fvd_create_options,
     .has_data_file = true,
     .co_get_info = fvd_co_get_info,

@@ -363,6 +363,17 @@ static int coroutine_fn raw_co_create(const BlockdevCreateOptions *opts, BdrvPro
     return ret;
 }
 
+static BlockMeasureInfo *coroutine_fn raw_co_measure(const BlockdevCreateOptions *opts,
+                                                     BlockDriverState *in, BdrvProgress *progress,
+                                                     Error **errp)
+{
+    BlockMeasureInfo *info = g_new0(BlockMeasureInfo, 1);
+
+    /* Holes take no space, but the file is as long. */
+    info->required = info->fully_allocated = (int64_t)MIN(opts->u.raw.size, (uint64_t)INT64_MAX);
+    return info;
+}
+
 static int coroutine_fn raw_co_get_info(BlockDriverState *bs, BlockDriverInfo *ret_info)
 {
     return bdrv_co_get_info(bs->file->bs, ret_info);
@@ -398,6 +409,7 @@ static const BlockDriverImage raw_image = {
     .co_get_info = raw_co_get_info,
     .probe = raw_probe,
     .co_create = raw_co_create,
+    .co_measure = raw_co_measure,
     .create_options = raw_create_options,
 };
 

@@ -208,6 +208,14 @@ typedef struct BlockDriverImage {
                                   Error **errp);
     const BdrvCreateOption *create_options; /* without size, backing_file, backing_fmt */
     bool has_data_file;                     /* knows data_file, the name of a file for the data */
+    /*
+     * How large the file would be of what co_create(@opts) makes, with what @in shows copied into it (NULL: empty).
+     * Nothing is opened: the nodes that @opts name are not there, nor need the files be.  For
+     * qapi_free_BlockMeasureInfo(); NULL with @errp.
+     */
+    BlockMeasureInfo *coroutine_fn (*co_measure)(const BlockdevCreateOptions *opts,
+                                                 BlockDriverState *in, BdrvProgress *progress,
+                                                 Error **errp);
     int coroutine_fn (*co_get_info)(BlockDriverState *bs, BlockDriverInfo *ret_info);
     /* For qapi_free_ImageInfoSpecific(); NULL, with @errp set or not: nothing to tell. */
     ImageInfoSpecific *coroutine_fn (*co_get_specific_info)(BlockDriverState *bs, Error **errp);

@@ -92,6 +92,19 @@ typedef struct BlockCreateArgs {
 int coroutine_fn bdrv_co_create_image(const char *format, const BlockCreateArgs *args,
                                       Error **errp);
 
+/**
+ * bdrv_co_measure_image() - how large the file would be that bdrv_co_create_image() makes
+ * @args: without a filename; the size is given, and backing files are not opened
+ * @in:   what is copied into the image; NULL: nothing
+ *
+ * Context: coroutine, home AioContext of @in.
+ *
+ * Return: for qapi_free_BlockMeasureInfo(); NULL with @errp.
+ */
+BlockMeasureInfo *coroutine_fn bdrv_co_measure_image(const char *format,
+                                                     const BlockCreateArgs *args,
+                                                     BlockDriverState *in, Error **errp);
+
 /* All or none, with the whole subgraph of each quiesced. */
 int coroutine_fn bdrv_co_reopen_multiple(const BlockdevOptionsList *list, Error **errp);
 

@@ -152,10 +152,8 @@ static int64_t clip(uint64_t value)
     return MIN(value, (uint64_t)INT64_MAX);
 }
 
-static int set_header(Creation *c, Error **errp)
+int fvd_set_options(FvdHeader *h, const BlockdevCreateOptionsFvd *o, Error **errp)
 {
-    const BlockdevCreateOptionsFvd *o = c->o;
-    FvdHeader *h = &c->header;
     int ret;
 
     fvd_header_init(h);
@@ -166,9 +164,6 @@ static int set_header(Creation *c, Error **errp)
     SET_IF_GIVEN(h, o, storage_grow_unit, storage_grow_unit);
     set_features(h, o);
     ret = fvd_set_prefetch(h, o, errp);
-    if (ret == 0) {
-        ret = set_data_file(c, errp);
-    }
     if (ret == 0) {
         ret = fvd_set_name(h->add_storage_cmd, sizeof(h->add_storage_cmd), "add-storage-cmd",
                            o->add_storage_cmd, errp);
@@ -197,7 +192,7 @@ static BlockDriverState *coroutine_fn open_base(Creation *c, Error **errp)
     return base;
 }
 
-static int check_base_options(const BlockdevCreateOptionsFvd *o, Error **errp)
+int fvd_check_base_options(const BlockdevCreateOptionsFvd *o, Error **errp)
 {
     const char *name = o->backing_fmt            ? "backing-fmt"
                        : o->has_backing_size     ? "backing-size"
@@ -434,12 +429,15 @@ int coroutine_fn fvd_co_create(const BlockdevCreateOptions *opts, BdrvProgress *
 
     c->o = &opts->u.fvd;
     c->progress = progress;
-    ret = check_base_options(c->o, errp);
+    ret = fvd_check_base_options(c->o, errp);
     if (ret == 0) {
         ret = open_nodes(c, errp);
     }
     if (ret == 0) {
-        ret = set_header(c, errp);
+        ret = fvd_set_options(&c->header, c->o, errp);
+    }
+    if (ret == 0) {
+        ret = set_data_file(c, errp);
     }
     if (ret == 0) {
         ret = look_at_base(c, errp);

@@ -10,6 +10,15 @@
 int coroutine_fn fvd_co_create(const BlockdevCreateOptions *opts, BdrvProgress *progress,
                                Error **errp);
 extern const BdrvCreateOption fvd_create_options[];
+/* What the options say of the header, but for the data file and what follows from the base image. */
+int fvd_set_options(FvdHeader *h, const BlockdevCreateOptionsFvd *o, Error **errp);
+/* Do those of the base image fit each other? */
+int fvd_check_base_options(const BlockdevCreateOptionsFvd *o, Error **errp);
+
+/* measure.c */
+BlockMeasureInfo *coroutine_fn fvd_co_measure(const BlockdevCreateOptions *opts,
+                                              BlockDriverState *in, BdrvProgress *progress,
+                                              Error **errp);
 
 /* info.c, amend.c: roles of BlockDriverImage */
 ImageInfoSpecific *coroutine_fn fvd_co_get_specific_info(BlockDriverState *bs, Error **errp);
