@@ -105,7 +105,7 @@ static void coroutine_fn amend_fails(Tree *t, const char *message, const char *o
     error_free(err);
 }
 
-static void coroutine_fn expect_sound(void)
+static void coroutine_fn expect_no_damage(bool leaks_too)
 {
     BdrvOpenFileArgs args = {.filename =
                                  "json:{'driver':'fvd','file':'f','read-only':true,'backing':null}",
@@ -115,9 +115,14 @@ static void coroutine_fn expect_sound(void)
     BdrvCheckResult r = {0};
 
     bs->drv->image->co_check(bs, &r, 0, &error_abort);
-    g_assert_cmpint(r.corruptions + r.leaks + r.check_errors, ==, 0);
+    g_assert_cmpint(r.corruptions + r.check_errors + (leaks_too ? r.leaks : 0), ==, 0);
     block_test_co_user_free(user);
     bdrv_co_unref(bs);
+}
+
+static void coroutine_fn expect_sound(void)
+{
+    expect_no_damage(true);
 }
 
 static void coroutine_fn an_image_tells_what_it_is(void)
@@ -376,6 +381,110 @@ static void coroutine_fn a_cut_while_it_is_amended_loses_nothing(void)
     }
 }
 
+typedef struct Change {
+    const char *version;
+    const char *options; /* amended; or */
+    bool rename, none, empty;
+} Change;
+
+static int coroutine_fn make_change(Tree *t, const Change *c)
+{
+    const BlockDriverImage *image = t->bs->drv->image;
+    g_autofree char *name = g_strnfill(1000, 'n'); /* in three sectors */
+    Error *err = NULL;
+    int ret;
+
+    if (c->options) {
+        ret = amend(t, c->options, &err);
+    } else if (c->empty) {
+        ret = image->co_make_empty(t->bs, &err);
+    } else {
+        ret = image->co_change_backing_file(t->bs, c->rename ? name : NULL, "raw", &err);
+    }
+    g_assert_true((ret < 0) == (err != NULL));
+    error_free(err);
+    return ret;
+}
+
+/* From its @begin-th operation on, @count of them, the file fails. */
+typedef struct Trouble {
+    BlockDriverState *file;
+    unsigned begin, seen;
+    int count;
+} Trouble;
+
+static void trouble_watch(void *opaque, unsigned op, int64_t offset, int64_t bytes, bool begins)
+{
+    Trouble *trouble = opaque;
+
+    if (begins && ++trouble->seen == trouble->begin) {
+        test_ram_set_error(trouble->file, TEST_RAM_ALL_IO, 0, INT64_MAX, EIO, trouble->count);
+    }
+}
+
+/* Return: whether the change has failed. */
+static bool coroutine_fn one_trouble(const Change *c, unsigned begin, int count, bool late)
+{
+    g_autofree char *version = g_strdup_printf("{'version':'%s'}", c->version);
+    uint8_t value = c->empty ? 0xb5 : 1, *buf = g_malloc(CHUNK);
+    Tree *t = tree_new(test_ram_new("f", 0), true, version);
+    Trouble trouble = {.file = t->file, .begin = begin, .count = count};
+    bool failed, goes_on;
+
+    block_test_co_fill(t->user, 0, SIZE / 2, value);
+    tree_reopen(t);
+    block_test_co_fill(t->user, CHUNK, CHUNK, value);
+    test_ram_set_late_errors(t->file, late);
+    test_ram_set_watch(t->file, trouble_watch, &trouble);
+    failed = make_change(t, c) < 0;
+    test_ram_set_watch(t->file, NULL, NULL);
+    test_ram_set_error(t->file, TEST_RAM_ALL_IO, 0, INT64_MAX, 0, 0);
+    block_test_co_expect(t->user, 0, SIZE / 2, value);
+    memset(buf, 2, CHUNK);
+    goes_on = bdrv_co_pwrite(t->user, 3 * CHUNK, CHUNK, buf, 0) == 0;
+    g_assert_true(goes_on || failed);
+    g_assert_cmpint(bdrv_co_flush(t->bs), ==, goes_on ? 0 : -EIO);
+    tree_close(t);
+    expect_no_damage(!c->empty); /* what is in no table any more is cut off last */
+    if (c->none) {
+        g_clear_pointer(&t->base, bdrv_co_unref);
+    }
+    tree_open(t);
+    block_test_co_expect(t->user, 0, 3 * CHUNK, value);
+    block_test_co_expect(t->user, 3 * CHUNK, CHUNK, goes_on ? 2 : value);
+    block_test_co_expect(t->user, 4 * CHUNK, SIZE / 2 - 4 * CHUNK, value);
+    block_test_co_expect(t->user, SIZE / 2, SIZE / 2, 0);
+    if (failed && goes_on && c->rename) {
+        g_assert_cmpstr(t->bs->backing_file, ==, "b");
+    }
+    tree_free(t);
+    g_free(buf);
+    return failed;
+}
+
+static void coroutine_fn a_change_that_fails_is_taken_back_or_the_image_fails(void)
+{
+    static const Change changes[] = {
+        {"v1", "{'version':'v2','copy_on_read':'on'}"},
+        {"v2", "{'version':'v1','storage_grow_unit':'1M'}"},
+        {"v2", "{'journal_size':'8k','add_storage_cmd':'something else'}"},
+        {"v2", .rename = true},
+        {"v2", .none = true},
+        {"v2", .empty = true},
+    };
+
+    for (size_t n = 0; n < ARRAY_SIZE(changes); n++) {
+        for (int i = 0; i < 4; i++) {
+            unsigned begin = 1;
+
+            while (one_trouble(&changes[n], begin, i & 1 ? 1 : -1, i & 2)) {
+                begin++;
+            }
+            g_assert_cmpuint(begin, >, 4);
+        }
+    }
+}
+
 static void add(void)
 {
     bdrv_fvd_register();
@@ -393,6 +502,8 @@ static void add(void)
                    an_image_that_was_full_reads_its_base_when_it_is_emptied);
     block_test_add("/fvd/amend/a cut while it is amended loses nothing",
                    a_cut_while_it_is_amended_loses_nothing);
+    block_test_add("/fvd/amend/a change that fails is taken back, or the image fails",
+                   a_change_that_fails_is_taken_back_or_the_image_fails);
 }
 
 int main(int argc, char **argv)

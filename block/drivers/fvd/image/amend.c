@@ -9,6 +9,8 @@
  *   AM1  A feature is turned on after the version says that there may be some, and off before it does not.
  *   AM2  Emptying: at no moment is anything read but what is in the image or in the base.  Bits first, then how
  *        much of the base counts, then the table.
+ *   AM3  What could not be written to its end is written back as it was, in the order of AM1.  What cannot be, the image has
+ *        failed: its file may be anything between the two, each of which can be opened, and memory is neither.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -50,17 +52,12 @@ static int coroutine_fn write_others(FvdState *s, const uint8_t *before, const u
     return ret == 0 ? fvd_co_flush_node(s, s->bs->file->bs) : ret;
 }
 
-/* The image's header becomes @h, which passes fvd_header_check(). */
-static int coroutine_fn change_header(FvdState *s, const FvdHeader *h, Error **errp)
+/* From @before to @after, durably; @version_first: the version becomes a higher one. */
+static int coroutine_fn write_header(FvdState *s, const uint8_t *before, const uint8_t *after,
+                                     bool version_first)
 {
-    g_autofree uint8_t *before = g_malloc(FVD_HEADER_REGION);
-    g_autofree uint8_t *after = g_malloc(FVD_HEADER_REGION);
-    bool version_first = h->version > s->header.version;
-    int ret;
+    int ret = version_first ? write_sector(s, 0, after) : 0; /* AM1 */
 
-    fvd_header_encode(&s->header, before);
-    fvd_header_encode(h, after);
-    ret = version_first ? write_sector(s, 0, after) : 0; /* AM1 */
     if (ret == 0) {
         ret = write_others(s, before, after);
     }
@@ -76,8 +73,24 @@ static int coroutine_fn change_header(FvdState *s, const FvdHeader *h, Error **e
             ret = fvd_co_flush_node(s, s->bs->file->bs);
         }
     }
+    return ret;
+}
+
+/* The image's header becomes @h, which passes fvd_header_check(). */
+static int coroutine_fn change_header(FvdState *s, const FvdHeader *h, Error **errp)
+{
+    g_autofree uint8_t *before = g_malloc(FVD_HEADER_REGION);
+    g_autofree uint8_t *after = g_malloc(FVD_HEADER_REGION);
+    int ret;
+
+    fvd_header_encode(&s->header, before);
+    fvd_header_encode(h, after);
+    ret = write_header(s, before, after, h->version > s->header.version);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not write the header of the FVD image");
+        if (s->failed || write_header(s, after, before, h->version < s->header.version) < 0) {
+            fvd_fail(s); /* AM3 */
+        }
         return ret;
     }
     s->header = *h;
@@ -291,20 +304,24 @@ const BdrvCreateOption fvd_amend_options[] = {
 
 /* ------------------------------------------------------------------------------------- backing file */
 
-/* Memory as the file. */
-static int coroutine_fn reload(FvdState *s, Error **errp)
+/* Memory as the file; else it stays as it was, with the header that went with it, and the image has failed. */
+static int coroutine_fn reload(FvdState *s, const FvdHeader *before, Error **errp)
 {
+    FvdMap *old = s->map;
     int ret;
 
-    fvd_map_delete(s->map);
     s->map = NULL;
     ret = fvd_co_load(s, errp);
     if (ret < 0) {
         fvd_map_delete(s->map);
-        s->map = NULL;
+        s->map = old;
+        s->header = *before;
+        fvd_jgeometry_init(&s->geometry, &s->header);
         fvd_fail(s);
+        return ret;
     }
-    return ret;
+    fvd_map_delete(old);
+    return 0;
 }
 
 int coroutine_fn fvd_co_change_backing_file(BlockDriverState *bs, const char *file,
@@ -312,6 +329,7 @@ int coroutine_fn fvd_co_change_backing_file(BlockDriverState *bs, const char *fi
 {
     FvdState *s = bs->opaque;
     g_autofree FvdHeader *h = settled_header(s, errp);
+    g_autofree FvdHeader *before = g_memdup2(&s->header, sizeof(s->header));
     int ret = h ? 0 : -EINVAL;
 
     if (ret == 0 && file && h->base_img_size == 0 && h->virtual_disk_size > 0) {
@@ -334,7 +352,7 @@ int coroutine_fn fvd_co_change_backing_file(BlockDriverState *bs, const char *fi
         ret = change_header(s, h, errp);
     }
     if (ret == 0 && !file) {
-        ret = reload(s, errp);
+        ret = reload(s, before, errp);
     }
     if (ret < 0) {
         return ret;
@@ -379,21 +397,10 @@ static int check_can_empty(BlockDriverState *bs, const FvdHeader *h, Error **err
     return 0;
 }
 
-/* AM2 */
-static int coroutine_fn empty(FvdState *s, FvdHeader *h, Error **errp)
+static int coroutine_fn empty_regions(FvdState *s, const FvdHeader *h, Error **errp)
 {
-    int64_t length = bdrv_getlength(s->bs->backing->bs);
-    int ret = length < 0 ? length : 0;
+    int ret = fill_region(s, h->bitmap_offset, fvd_header_bitmap_bytes(h), 0);
 
-    if (ret == 0) {
-        h->base_img_size = MIN(length, h->virtual_disk_size);
-        h->base_img_fully_prefetched = 0;
-        ret = fvd_header_check(h, errp); /* the bitmap may be too small for a base that has grown */
-        if (ret < 0) {
-            return ret;
-        }
-        ret = fill_region(s, h->bitmap_offset, fvd_header_bitmap_bytes(h), 0);
-    }
     if (ret == 0) {
         ret = change_header(s, h, errp);
         if (ret < 0) {
@@ -403,6 +410,29 @@ static int coroutine_fn empty(FvdState *s, FvdHeader *h, Error **errp)
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not empty the FVD image");
+    }
+    return ret;
+}
+
+/* AM2.  What was begun is not taken back (AM3): bits of what is in the image may be gone already. */
+static int coroutine_fn empty(FvdState *s, FvdHeader *h, Error **errp)
+{
+    int64_t length = bdrv_getlength(s->bs->backing->bs);
+    int ret = length < 0 ? length : 0;
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not get the length of the backing file");
+        return ret;
+    }
+    h->base_img_size = MIN(length, h->virtual_disk_size);
+    h->base_img_fully_prefetched = 0;
+    ret = fvd_header_check(h, errp); /* the bitmap may be too small for a base that has grown */
+    if (ret < 0) {
+        return ret;
+    }
+    ret = empty_regions(s, h, errp);
+    if (ret < 0) {
+        fvd_fail(s);
     }
     return ret;
 }
@@ -429,6 +459,7 @@ int coroutine_fn fvd_co_make_empty(BlockDriverState *bs, Error **errp)
 {
     FvdState *s = bs->opaque;
     g_autofree FvdHeader *h = settled_header(s, errp);
+    g_autofree FvdHeader *before = g_memdup2(&s->header, sizeof(s->header));
     int ret = h ? check_can_empty(bs, h, errp) : -EINVAL;
 
     if (ret == 0) {
@@ -439,7 +470,7 @@ int coroutine_fn fvd_co_make_empty(BlockDriverState *bs, Error **errp)
         ret = empty(s, h, errp);
     }
     if (ret == 0) {
-        ret = reload(s, errp);
+        ret = reload(s, before, errp);
     }
     if (ret == 0) {
         cut_off_data(s);
