@@ -5,8 +5,29 @@
 #include "util/osdep.h"
 #include "trace-io.h"
 
+/* The child that has the bytes of @bs, if it has them all. */
+static BlockDriverState *length_from(BlockDriverState *bs)
+{
+    BdrvChild *c;
+
+    QLIST_FOREACH (c, &bs->children, next) {
+        if (c->role & (BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY)) {
+            return c->bs;
+        }
+    }
+    return NULL;
+}
+
+static int coroutine_fn refresh_tree(BlockDriverState *bs)
+{
+    BlockDriverState *below = length_from(bs);
+    int ret = below ? refresh_tree(below) : 0;
+
+    return ret < 0 ? ret : bdrv_co_refresh_total(bs);
+}
+
 /* Users above live with the main thread's view; tell them there. */
-static int coroutine_fn refresh_in_main(BlockDriverState *bs)
+static int coroutine_fn refresh_in_main(BlockDriverState *bs, bool whole_tree)
 {
     AioContext *here = qemu_get_current_aio_context();
     AioContext *main_ctx = qemu_get_aio_context();
@@ -15,7 +36,7 @@ static int coroutine_fn refresh_in_main(BlockDriverState *bs)
     if (here != main_ctx) {
         aio_co_reschedule_self(main_ctx);
     }
-    ret = bdrv_co_refresh_total(bs);
+    ret = whole_tree ? refresh_tree(bs) : bdrv_co_refresh_total(bs);
     if (here != main_ctx) {
         aio_co_reschedule_self(here);
     }
@@ -60,12 +81,22 @@ int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact,
     }
     if (ret >= 0) {
         bs->write_gen++;
-        ret = refresh_in_main(bs);
+        ret = refresh_in_main(bs, false);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Could not refresh total sector count");
         }
     }
     tracked_request_end(&req); /* whoever waited for it sees the new length */
+    bdrv_dec_in_flight(bs);
+    return ret;
+}
+
+int coroutine_fn bdrv_co_refresh_length(BlockDriverState *bs)
+{
+    int ret;
+
+    bdrv_inc_in_flight(bs);
+    ret = refresh_in_main(bs, true);
     bdrv_dec_in_flight(bs);
     return ret;
 }

@@ -174,7 +174,7 @@ static BlockDriverState *coroutine_fn open_format(const BdrvOpenFileArgs *args, 
         json_decref(o);
         return NULL;
     }
-    return open_json(o, args->check ? BDRV_O_CHECK : 0, errp);
+    return open_json(o, (args->check ? BDRV_O_CHECK : 0) | (args->named ? BDRV_O_NAMED : 0), errp);
 }
 
 BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, Error **errp)

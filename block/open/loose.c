@@ -137,7 +137,7 @@ static int coroutine_fn probe(const Loose *l, json_t *o, Error **errp)
 
     if (json_is_object(file)) {
         set_generic(l, file);
-        bs = open_complete(l, file, 0, errp);
+        bs = open_complete(l, file, l->args->named ? BDRV_O_NAMED : 0, errp);
         if (bs) {
             g_ptr_array_add(l->nodes, bs);
         }
@@ -210,6 +210,7 @@ static BlockDriverState *coroutine_fn open_tree(const Loose *l, json_t *o, Error
     set_generic(l, o);
     flags |= args->check ? BDRV_O_CHECK : 0;
     flags |= args->no_backing ? BDRV_O_NO_BACKING : 0;
+    flags |= args->named ? BDRV_O_NAMED : 0;
     bs = open_complete(l, o, flags, errp);
     if (bs && guessed) {
         bdrv_note_guess(bs);

@@ -21,7 +21,7 @@
 static int generic_flags(const BlockdevOptions *opts, const OpenParent *parent)
 {
     int inherited = parent->bs ? parent->bs->open_flags : 0;
-    int flags = 0;
+    int flags = inherited & BDRV_O_NAMED;
 
     if (opts->cache && opts->cache->has_direct) {
         flags |= opts->cache->direct ? BDRV_O_NOCACHE : 0;
@@ -209,6 +209,7 @@ static unsigned named_depth;
 
 BlockDriverState *coroutine_fn bdrv_co_open_named_file(const BdrvOpenFileArgs *args, Error **errp)
 {
+    BdrvOpenFileArgs named = *args;
     BlockDriverState *bs;
 
     if (named_depth >= BDRV_NAMED_DEPTH_MAX) {
@@ -217,7 +218,8 @@ BlockDriverState *coroutine_fn bdrv_co_open_named_file(const BdrvOpenFileArgs *a
         return NULL;
     }
     named_depth++;
-    bs = bdrv_co_open_file(args, errp);
+    named.named = true;
+    bs = bdrv_co_open_file(&named, errp);
     named_depth--;
     return bs;
 }

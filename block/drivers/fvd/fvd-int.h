@@ -40,6 +40,7 @@ struct FvdRange {
 };
 
 typedef struct FvdHole FvdHole;
+typedef struct FvdGrowCommand FvdGrowCommand;
 
 typedef struct FvdState {
     /* Fixed while open; replaced by a reopen, quiesced. */
@@ -50,6 +51,8 @@ typedef struct FvdState {
     int64_t journal_interval_ns; /* 0: the default */
     int64_t write_max;           /* bytes of a write whose records surely fit into half a journal */
     bool copy_on_read;
+    char *local_path;             /* of the data; NULL: not on this host */
+    FvdGrowCommand *grow_command; /* storage/; NULL: none */
 
     /* Home AioContext. */
     FvdHeader
@@ -130,6 +133,13 @@ int coroutine_fn fvd_co_store_start(FvdState *s);
  * Return: 0; -ENOSPC, the limit of the format or of the device; or negative errno.
  */
 int coroutine_fn fvd_co_take(FvdState *s, uint32_t first_chunk, uint32_t n_chunks);
+
+/*
+ * fvd_co_store_reach() - the data's file has so many bytes, for what is no chunk; those that it has gained hold anything
+ *
+ * Return: 0; -ENOSPC, it is a device; or negative errno.
+ */
+int coroutine_fn fvd_co_store_reach(FvdState *s, int64_t end);
 
 /* zero.c: zeros without data, and space that is given back. */
 

@@ -41,6 +41,7 @@
 #include "block/drivers/drivers.h"
 #include "block/drivers/fvd/fvd-int.h"
 #include "block/drivers/fvd/image/image.h"
+#include "block/drivers/fvd/storage/command.h"
 #include "block/io/io.h"
 #include "block/open/open.h"
 #include "trace-fvd.h"
@@ -258,6 +259,11 @@ static int coroutine_fn open_image(BlockDriverState *bs, const BlockdevOptionsFv
     if (bs->auto_read_only && s->data->bs->read_only) {
         become_read_only(bs);
     }
+    s->local_path = fvd_local_path(s->data->bs);
+    ret = fvd_grow_command_new(bs, o->storage_grow_command, s->local_path, &s->grow_command, errp);
+    if (ret < 0) {
+        return ret;
+    }
     if (bs->open_flags & BDRV_O_CHECK) {
         return 0; /* table and bitmap may be damaged: there is no map, and nobody reads the disk */
     }
@@ -289,6 +295,8 @@ static void free_state(FvdState *s)
     qemu_co_queue_destroy(&s->punched);
     fvd_sums_free(s);
     qemu_co_mutex_destroy(&s->state_lock);
+    fvd_grow_command_free(g_steal_pointer(&s->grow_command));
+    g_clear_pointer(&s->local_path, g_free);
 }
 
 static int coroutine_fn fvd_co_open(BlockDriverState *bs, const BlockdevOptions *opts, Error **errp)
@@ -350,6 +358,12 @@ static void coroutine_fn fvd_co_close(BlockDriverState *bs)
     free_state(s);
 }
 
+/* What waits for a child's server ends in the child. */
+static void fvd_cancel_in_flight(BlockDriverState *bs)
+{
+    fvd_grow_command_cancel(((FvdState *)bs->opaque)->grow_command);
+}
+
 /* ------------------------------------------------------------------------------------- limits, permissions */
 
 static void fvd_refresh_limits(BlockDriverState *bs)
@@ -384,6 +398,7 @@ static void fvd_child_perm(BlockDriverState *bs, BdrvChild *c, BdrvChildRole rol
 typedef struct Reopened {
     int64_t journal_buffer_size, journal_interval_ns;
     bool copy_on_read;
+    FvdGrowCommand *grow_command;
 } Reopened;
 
 static int coroutine_fn fvd_co_reopen_prepare(BlockDriverState *bs, const BlockdevOptions *opts,
@@ -406,12 +421,18 @@ static int coroutine_fn fvd_co_reopen_prepare(BlockDriverState *bs, const Blockd
     if (ret < 0) {
         return ret;
     }
+    ret = fvd_grow_command_new(bs, opts->u.fvd.storage_grow_command, s->local_path,
+                               &next.grow_command, errp);
+    if (ret < 0) {
+        return ret;
+    }
     bitmaps = fvd_bitmaps_gather(s);
     here = fvd_co_go_home(bs);
     ret = fvd_co_settle(s, bitmaps);
     fvd_co_go_back(bs, here);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Could not bring the FVD image up to date");
+        fvd_grow_command_free(next.grow_command);
         return ret;
     }
     fvd_bitmaps_stored(s);
@@ -427,13 +448,18 @@ static void fvd_reopen_commit(BlockDriverState *bs, void *state)
     s->journal_buffer_size = next->journal_buffer_size;
     s->journal_interval_ns = next->journal_interval_ns;
     s->copy_on_read = next->copy_on_read;
+    fvd_grow_command_free(s->grow_command);
+    s->grow_command = next->grow_command;
     fvd_bitmaps_reopened(s);
     g_free(next);
 }
 
 static void fvd_reopen_abort(BlockDriverState *bs, void *state)
 {
-    g_free(state);
+    Reopened *next = state;
+
+    fvd_grow_command_free(next->grow_command);
+    g_free(next);
 }
 
 /* -------------------------------------------------------------------------------------------- quiesce */
@@ -520,6 +546,7 @@ static const BlockDriverLife fvd_life = {
     .reopen_abort = fvd_reopen_abort,
     .drain_begin = fvd_drain_begin,
     .drain_end = fvd_drain_end,
+    .cancel_in_flight = fvd_cancel_in_flight,
 };
 
 static const BlockDriverData fvd_data = {

@@ -109,7 +109,12 @@ static int coroutine_fn make_table(FvdState *s, FvdHeader *next)
     }
     if (moves) {
         place_table(s, next);
-        ret = write_entries(s, next->table_offset, fvd_map_table(s->map), 0, old_bytes);
+        if (s->data == s->bs->file) {
+            ret = fvd_co_store_reach(s, next->table_offset + next->table_size);
+        }
+        if (ret >= 0) {
+            ret = write_entries(s, next->table_offset, fvd_map_table(s->map), 0, old_bytes);
+        }
     }
     if (ret >= 0) {
         ret =

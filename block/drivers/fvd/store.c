@@ -8,7 +8,7 @@
  *
  *   ST1  A chunk that was never in use is taken below ready_end.  What is behind is made ready first, many chunks
  *        at a time: a file grows, which costs nothing and reads as zeros by itself; what is there already (of a block
- *        device) is zeroed and flushed.  (F3)
+ *        device, or because a program has made it larger) is zeroed and flushed.  (F3)
  *   ST2  A chunk that was given back holds old data: it is zeroed and flushed as it is taken.
  *   ST3  What a crash left behind the last chunk in use, written for an entry that was lost with its record, is cut
  *        off before the first change, durably: else it would come back with an entry whose record survives a crash, and
@@ -20,6 +20,7 @@
  */
 #include <errno.h>
 #include "block/drivers/fvd/fvd-int.h"
+#include "block/drivers/fvd/storage/command.h"
 #include "block/io/io.h"
 #include "trace-fvd.h"
 #include "util/osdep.h"
@@ -149,15 +150,18 @@ int coroutine_fn fvd_co_store_start(FvdState *s)
     fvd_map_raise_used(s->map, fvd_bitmaps_end(s));
     s->ready_end = chunk_place(s, fvd_map_used(s->map));
     needed = needed_end(s);
-    /* ST3: a device refuses, and keeps what it has behind ready_end. */
-    if (length > needed && set_length(s, needed, true) >= 0) {
+    /* ST3: a device refuses, and keeps what it has behind ready_end; so does what is not ours (GC4). */
+    if (!s->grow_command && length > needed && set_length(s, needed, true) >= 0) {
         return fvd_co_flush_node(s, s->data->bs);
     }
     return 0;
 }
 
-/* The file grows by as much as its header says, or else by what is needed.  Devices do not. */
-static int coroutine_fn grow(FvdState *s, int64_t end, int64_t limit)
+/*
+ * The file grows by as much as its header says, or else by what is needed.  Devices do not.
+ * @ret_zeros: what it has gained reads as zeros
+ */
+static int coroutine_fn grow(FvdState *s, int64_t end, int64_t limit, bool *ret_zeros)
 {
     int64_t unit = MIN(s->header.storage_grow_unit, (uint64_t)GROW_UNIT_MAX);
     int64_t target = end;
@@ -167,6 +171,10 @@ static int coroutine_fn grow(FvdState *s, int64_t end, int64_t limit)
         target =
             MIN(s->header.data_offset + QEMU_ALIGN_UP(end - s->header.data_offset, unit), limit);
     }
+    *ret_zeros = !s->grow_command;
+    if (s->grow_command) {
+        return fvd_co_grow_command_run(s->grow_command, s->data->bs, end, target);
+    }
     ret = set_length(s, target, false);
     if (ret < 0 && target > end) {
         ret = set_length(s, end, false);
@@ -174,23 +182,54 @@ static int coroutine_fn grow(FvdState *s, int64_t end, int64_t limit)
     return ret == -ENOTSUP || ret == -EINVAL ? -ENOSPC : ret; /* a device: full */
 }
 
+/* Under grow_lock: the file has @end bytes, and had @ret_was; @ret_zeros: what it has gained reads as zeros. */
+static int coroutine_fn reach(FvdState *s, int64_t end, int64_t limit, int64_t *ret_was,
+                              bool *ret_zeros)
+{
+    int64_t length = bdrv_getlength(s->data->bs);
+    int ret = 0;
+
+    *ret_zeros = false;
+    if (length >= 0 && length < end) { /* a device may have become larger */
+        ret = bdrv_co_refresh_length(s->data->bs);
+        length = bdrv_getlength(s->data->bs);
+    }
+    *ret_was = length;
+    if (ret < 0 || length < 0) {
+        return ret < 0 ? ret : length;
+    }
+    if (length < end) {
+        ret = grow(s, end, limit, ret_zeros);
+    }
+    return ret >= 0 && bdrv_getlength(s->data->bs) < end ? -EIO : ret;
+}
+
+int coroutine_fn fvd_co_store_reach(FvdState *s, int64_t end)
+{
+    int64_t was;
+    bool zeros;
+    int ret;
+
+    qemu_co_mutex_lock(&s->grow_lock);
+    ret = reach(s, end, end, &was, &zeros);
+    qemu_co_mutex_unlock(&s->grow_lock);
+    return ret;
+}
+
 /* ST1, under grow_lock. */
 static int coroutine_fn make_ready(FvdState *s, int64_t end)
 {
     int64_t limit = chunk_place(s, fvd_header_data_chunks(&s->header));
-    int64_t was = bdrv_getlength(s->data->bs), length = was, zero_end;
-    int ret = 0;
+    int64_t was, length, zero_end;
+    bool zeros;
+    int ret = reach(s, end, limit, &was, &zeros);
 
-    if (was < 0) {
-        return was;
+    if (ret < 0) {
+        return ret;
     }
-    if (length < end) {
-        ret = grow(s, end, limit);
-        length = bdrv_getlength(s->data->bs);
-        if (ret < 0 || length < end) {
-            return ret < 0 ? ret : -EIO;
-        }
-    } else {
+    length = bdrv_getlength(s->data->bs);
+    if (!zeros) {
+        was = length; /* GC2 */
         length = MIN(length, MAX(end, s->ready_end + ZERO_AHEAD));
     }
     length = MIN(length, limit);

@@ -90,6 +90,8 @@ enum {
     BDRV_O_NO_BACKING = 0x100,
     BDRV_O_INACTIVE = 0x800,
     BDRV_O_CHECK = 0x1000, /* only to be checked: damage is no reason not to open */
+    BDRV_O_NAMED =
+        0x8000, /* an image names it, with what is below: nobody here has chosen its options */
 };
 
 typedef struct BlockLimits {

@@ -93,6 +93,12 @@ int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
 int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact,
                                   PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
 
+/*
+ * Ask the drivers again, from the lowest node up: somebody else may have made the storage larger.  Parents and
+ * observers are told.  Return: 0, bdrv_getlength() has it; negative errno.
+ */
+int coroutine_fn bdrv_co_refresh_length(BlockDriverState *bs);
+
 /* BDRV_BLOCK_* of the first *pnum bytes; *pnum = 0 only at or past the end (then BDRV_BLOCK_EOF). */
 int coroutine_fn bdrv_co_block_status(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                       int64_t *pnum, int64_t *map, BlockDriverState **file);

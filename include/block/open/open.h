@@ -26,6 +26,7 @@ typedef struct BdrvOpenFileArgs {
     bool force_share;
     bool no_backing;
     bool check; /* BDRV_O_CHECK: it is only to be checked, and may be damaged */
+    bool named; /* BDRV_O_NAMED: by an image */
     bool has_aio;
     BlockdevAioOptions aio;
     BlockDriverState *backing; /* NULL: as the image says; counted by callee */

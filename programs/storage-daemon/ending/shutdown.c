@@ -122,6 +122,8 @@ void daemon_shutdown_init(void)
     signal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     sem_init(&watchdog_wake, 0, 0);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD,
+           SIG_DFL); /* ignored, as who started us may have it, nobody learns how a program ended */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     if (signal_fd < 0 || pthread_create(&watchdog, NULL, watchdog_run, NULL) != 0) {

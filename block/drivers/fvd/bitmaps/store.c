@@ -417,25 +417,12 @@ static int coroutine_fn write_at(FvdState *s, int64_t at, const uint8_t *from, i
     return ret;
 }
 
-static int coroutine_fn make_long_enough(FvdState *s, int64_t end)
-{
-    int64_t length = bdrv_getlength(s->data->bs);
-    Error *err = NULL;
-    int ret = MIN(length, 0);
-
-    if (length >= 0 && length < end) {
-        ret = bdrv_co_truncate(s->data, end, false, PREALLOC_MODE_OFF, 0, &err);
-        error_free(err);
-    }
-    return ret == -ENOTSUP || ret == -EINVAL ? -ENOSPC : ret;
-}
-
 /* All of the area, durably. */
 static int coroutine_fn write_area(FvdState *s, const FvdBitmapDir *dir, int64_t at, int64_t bytes)
 {
     g_autofree uint8_t *buf = NULL;
     size_t dir_bytes;
-    int ret = make_long_enough(s, at + bytes);
+    int ret = fvd_co_store_reach(s, at + bytes);
 
     for (unsigned i = 0; i < dir->entries->len && ret >= 0; i++) {
         const FvdBitmapEntry *e = fvd_bitmap_dir_entry(dir, i);
