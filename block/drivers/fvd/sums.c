@@ -24,6 +24,9 @@
  *   S3  The sum is that of memory that nobody else can write to: a guest may change its buffer while it is written.
  *   S4  Only where data and journal are in one file, for a record with a sum counts as durable when the file is flushed.
  *
+ *   S5  Blocks in the second line are never more than fvd_jsums_max(), for who opens the image after a crash looks at all
+ *       of them: if there would be more the flush writes plain records.
+ *
  * Nobody holds back longer than the journal's interval, or more than HELD_MAX blocks; then plain records are written,
  * which cost a flush that no guest waits for.
  */
@@ -34,7 +37,7 @@
 #include "util/osdep.h"
 
 /* 160 KiB of memory; of blocks of 64 KiB, 256 MiB of guest's writes without a flush. */
-#define HELD_MAX 4096
+#define HELD_MAX FVD_SUMS_MAX
 /* Blocks in one record; a sector has room for 117 sums. */
 #define RUN_MAX  64
 
@@ -216,6 +219,9 @@ int fvd_sums_gather(FvdState *s, bool with_sums)
 
     if (!g_hash_table_size(s->held)) {
         return 0;
+    }
+    if (g_hash_table_size(s->held) + g_hash_table_size(s->summed) > fvd_jsums_max(&s->geometry)) {
+        with_sums = false; /* S5 */
     }
     held = collect(s->held, SUM_HELD, SUM_CHANGED);
     for (unsigned i = 0; i < held->len && ret >= 0; i += n) {

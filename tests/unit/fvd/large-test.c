@@ -13,8 +13,10 @@
 #include <unistd.h>
 #include "block/drivers/drivers.h"
 #include "block/drivers/fvd/layout/jrecord.h"
+#include "block/open/open.h"
 #include "tests/lib/block-test.h"
 #include "tests/lib/fvd-image.h"
+#include "tests/unit/fvd/journal.h"
 #include "util/osdep.h"
 
 #define DISK         (4 * TiB)
@@ -85,14 +87,15 @@ static void write_all(int fd, const void *buf, size_t bytes, int64_t offset)
     g_assert_cmpint(pwrite(fd, buf, bytes, offset), ==, (ssize_t)bytes);
 }
 
+static const FvdImageSpec spec = {
+    .size = DISK,
+    .base_size = DISK,
+    .base_img = "base",
+    .incompatible = FVD_INCOMPATIBLE_KNOWN,
+};
+
 static uint32_t make_image(const char *path)
 {
-    static const FvdImageSpec spec = {
-        .size = DISK,
-        .base_size = DISK,
-        .base_img = "base",
-        .incompatible = FVD_INCOMPATIBLE_KNOWN,
-    };
     g_autofree FvdHeader *h = g_new(FvdHeader, 1);
     g_autofree uint8_t *journal = NULL;
     uint8_t sector[FVD_SECTOR_BYTES];
@@ -149,9 +152,81 @@ static void coroutine_fn test_opens(void)
     open_and_tell(path, false);
 }
 
+/* A record of @n blocks at most in each sector, which none of them fits; no block comes twice. */
+static void put_wrong_sums(const char *path, uint32_t n)
+{
+    enum { IN_SECTOR = 100 };
+    g_autofree FvdHeader *h = g_new(FvdHeader, 1);
+    g_autofree uint8_t *journal = NULL;
+    uint8_t sector[FVD_SECTOR_BYTES];
+    uint32_t n_sectors, block = 0;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    fvd_image_header(&spec, h);
+    h->clean_shutdown = 0;
+    journal = g_malloc0(h->journal_size);
+    n_sectors = (uint32_t)(h->journal_size / FVD_JSECTOR_SIZE);
+    for (uint32_t i = 0; i < n_sectors && block < n; i++) {
+        uint8_t *to = journal + (size_t)i * FVD_JSECTOR_SIZE;
+        uint32_t blocks = MIN(IN_SECTOR, n - block);
+
+        add_sums(to, 0, block, blocks, 1);
+        add_trailer(to, h->stable_journal_epoch, i + 1);
+        block += blocks;
+    }
+    write_all(fd, journal, h->journal_size, h->journal_offset);
+    fvd_header_encode_sector(h, FVD_SECTOR_STATE, sector);
+    write_all(fd, sector, sizeof(sector), FVD_SECTOR_STATE * FVD_SECTOR_BYTES);
+    close(fd);
+}
+
+/* Return: damage that is there still. */
+static int64_t coroutine_fn check(const char *path, unsigned fix)
+{
+    g_autofree char *name =
+        g_strdup_printf("json:{\"driver\": \"fvd\", \"backing\": null, \"read-only\": %s, "
+                        "\"file\": {\"driver\": \"file\", \"filename\": \"%s\"}}",
+                        fix ? "false" : "true", path);
+    BdrvOpenFileArgs args = {.filename = name, .check = true, .read_only = !fix};
+    BlockDriverState *bs = bdrv_co_open_file(&args, &error_abort);
+    BdrvChild *user = block_test_user(bs, BLK_PERM_CONSISTENT_READ | (fix ? BLK_PERM_WRITE : 0));
+    BdrvCheckResult r = {0};
+
+    bs->drv->image->co_check(bs, &r, fix, &error_abort);
+    block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+    g_assert_cmpint(r.check_errors, ==, 0);
+    return r.corruptions;
+}
+
+static void coroutine_fn test_sums(void)
+{
+    g_autofree char *path = block_test_path("large-sums.fvd");
+    int64_t begun_us, took_us;
+
+    make_image(path);
+    put_wrong_sums(path, FVD_SUMS_MAX);
+    open_and_tell(path, true);
+    put_wrong_sums(path, UINT32_MAX);
+    begun_us = g_get_monotonic_time();
+    block_test_co_open_fails("More than 4096 blocks",
+                             "{\"driver\": \"fvd\", \"backing\": null, \"read-only\": true, "
+                             "\"file\": {\"driver\": \"file\", \"filename\": \"%s\"}}",
+                             path);
+    took_us = g_get_monotonic_time() - begun_us;
+    g_test_message("refused after %.2f s", (double)took_us / 1e6);
+#ifndef __SANITIZE_ADDRESS__
+    g_assert_cmpint(took_us, <, OPEN_SECONDS * 1000000);
+#endif
+    g_assert_cmpint(check(path, 0), ==, 1);
+    g_assert_cmpint(check(path, BDRV_FIX_ERRORS), ==, 0);
+    open_and_tell(path, false);
+}
+
 static void add_tests(void)
 {
     block_test_add("/fvd/large/opens-after-a-crash-within-two-seconds", test_opens);
+    block_test_add("/fvd/large/checksums that are verified at open are bounded", test_sums);
 }
 
 int main(int argc, char **argv)

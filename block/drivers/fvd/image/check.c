@@ -118,6 +118,7 @@ static int coroutine_fn check_journal(Check *c, FvdReplay **ret_replay, Error **
 /* Blocks that are in the image if their data is as it was recorded.  Wrong ones are no damage. */
 static int coroutine_fn check_sums(Check *c, FvdReplay *replay, Error **errp)
 {
+    uint32_t most = fvd_jsums_max(&c->g);
     FvdReplaySum sum;
     int ret = 0;
 
@@ -127,6 +128,14 @@ static int coroutine_fn check_sums(Check *c, FvdReplay *replay, Error **errp)
         if (bdrv_progress_cancelled(c->result->progress)) {
             error_setg(errp, "The check was cancelled");
             return -ECANCELED;
+        }
+        if (most-- == 0) {
+            say(c,
+                "ERROR The journal has more than %" PRIu32
+                " blocks that count by their checksums alone",
+                fvd_jsums_max(&c->g));
+            found(c); /* a repair leaves the rest in the base */
+            break;
         }
         ret = fvd_raw_block_crc(&c->image, sum.block, &crc);
         if (ret < 0) {

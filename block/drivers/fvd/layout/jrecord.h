@@ -69,6 +69,21 @@ typedef struct FvdJGeometry {
     bool remap;      /* REMAP: entries change; each sector must have a trailer */
 } FvdJGeometry;
 
+/*
+ * Blocks that count by their checksums alone, at any moment: after a crash all of them are read before the disk is there.
+ * So many requests, or so many bytes, are a second or two of a slow disk.
+ */
+#define FVD_SUMS_MAX       4096
+#define FVD_SUMS_BYTES_MAX (256 * MiB)
+
+/* fvd_jsums_max() - the same for blocks of this size; at least one */
+static inline uint32_t fvd_jsums_max(const FvdJGeometry *g)
+{
+    uint64_t most = FVD_SUMS_BYTES_MAX / FVD_JSECTOR_SIZE / MAX(g->block_sectors, 1);
+
+    return (uint32_t)MIN(MAX(most, 1), FVD_SUMS_MAX);
+}
+
 /* fvd_jgeometry_init() - from a header that passes fvd_header_check() */
 void fvd_jgeometry_init(FvdJGeometry *g, const FvdHeader *header);
 
