@@ -74,6 +74,7 @@ BlockDriverState *bdrv_new(const BlockDriver *drv, const char *node_name, Error 
     bs->filename = g_strdup("");
     bs->aio_context = qemu_get_aio_context();
     bs->refcnt = 1;
+    bs->write_gen = 1; /* H4: who was killed may have left writes in the host's memory */
     bs->bl.request_alignment = 1;
     QLIST_INIT(&bs->children);
     QLIST_INIT(&bs->parents);

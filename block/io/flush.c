@@ -11,6 +11,8 @@
  *     has succeeded (H4).
  * F2  One driver flush of a node at a time; those who wait share the next one.
  * F3  A failed flush moves no mark: each of those who wait tries again and is told.
+ * F4  A node's first flush is made, also where nothing was written: a process that was killed may have written, and told
+ *     its guest, and what it wrote be in the host's memory only.  Who opens the image again, and flushes, relies on it.
  */
 #include <errno.h>
 #include "block/io/internal.h"

@@ -65,6 +65,30 @@ BlockDriverState *coroutine_fn fvd_story_co_open_on(FvdStory *s, const char *nod
     return bdrv_co_open(opts, errp);
 }
 
+int coroutine_fn fvd_story_co_check(FvdStory *s, const FvdDisks *on, BdrvCheckResult *ret,
+                                    unsigned fix, Error **errp)
+{
+    g_autofree char *of_data =
+        on->data ? g_strdup_printf(", 'data-file': '%s'", on->data->node_name) : g_strdup("");
+    g_autofree char *name =
+        g_strdup_printf("json:{'driver': 'fvd', 'file': '%s', 'backing': null, 'read-only': %s%s}",
+                        on->disk->node_name, fix ? "false" : "true", of_data);
+    BdrvOpenFileArgs args = {.filename = name, .check = true};
+    BlockDriverState *bs = bdrv_co_open_file(&args, errp);
+    BdrvChild *user;
+    int err;
+
+    if (!bs) {
+        return -EIO;
+    }
+    user = block_test_user(bs, BLK_PERM_CONSISTENT_READ |
+                                   (fix ? BLK_PERM_WRITE | BLK_PERM_RESIZE : (uint64_t)0));
+    err = bs->drv->image->co_check(bs, ret, fix, errp);
+    block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+    return err;
+}
+
 bool coroutine_fn fvd_story_co_open(FvdStory *s)
 {
     Error *err = NULL;

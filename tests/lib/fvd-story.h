@@ -90,6 +90,13 @@ BlockDriverState *coroutine_fn fvd_story_co_open_on(FvdStory *s, const char *nod
                                                     const FvdDisks *on, bool read_only,
                                                     Error **errp);
 
+/*
+ * As "qblk-img check" does it.  @ret: zeroed by the caller, but for its message; @fix: BDRV_FIX_*.  0; negative errno
+ * with @errp set.
+ */
+int coroutine_fn fvd_story_co_check(FvdStory *s, const FvdDisks *on, BdrvCheckResult *ret,
+                                    unsigned fix, Error **errp);
+
 /* Open it, slow; false if the power went meanwhile.  And close it, whether there is power or not. */
 bool coroutine_fn fvd_story_co_open(FvdStory *s);
 void coroutine_fn fvd_story_co_close(FvdStory *s);

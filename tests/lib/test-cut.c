@@ -108,6 +108,16 @@ static void set_length(uint8_t *bytes, int64_t *length, int64_t new_length)
 
 /* ------------------------------------------------------------------------------------------ the cache */
 
+static void apply(const Change *c, uint8_t *bytes, int64_t *length)
+{
+    if (c->is_length) {
+        set_length(bytes, length, c->offset);
+    } else {
+        memcpy(bytes + c->offset, c->data, c->bytes);
+        *length = MAX(*length, c->offset + c->bytes);
+    }
+}
+
 /* C1 */
 static void flush_cache(CutState *s)
 {
@@ -119,12 +129,7 @@ static void flush_cache(CutState *s)
     }
     stable = stable_of_its_own(s);
     QSIMPLEQ_FOREACH (c, &s->cache, next) {
-        if (c->is_length) {
-            set_length(stable, &s->stable_length, c->offset);
-        } else {
-            memcpy(stable + c->offset, c->data, c->bytes);
-            s->stable_length = MAX(s->stable_length, c->offset + c->bytes);
-        }
+        apply(c, stable, &s->stable_length);
     }
     drop_cache(s);
 }
@@ -583,6 +588,7 @@ static void begin_again(BlockDriverState *bs)
     memcpy(s->seen, s->stable->data, s->capacity);
     s->seen_length = s->stable_length;
     bs->total_bytes = s->seen_length;
+    bs->write_gen++; /* as of a node that is new: the next flush is made */
     s->power->off = false;
     s->power->armed = 0;
 }
@@ -615,11 +621,21 @@ void test_cut_poke(BlockDriverState *bs, int64_t offset, const void *buf, int64_
 
 /* ------------------------------------------------------------------------------------------------ images */
 
+static void copy_changes(const Cache *from, Cache *to)
+{
+    const Change *c;
+
+    QSIMPLEQ_FOREACH (c, from, next) {
+        Change *copy = g_memdup2(c, sizeof(*c) + (c->is_length ? 0 : c->bytes));
+
+        QSIMPLEQ_INSERT_TAIL(to, copy, next);
+    }
+}
+
 TestCutImage *test_cut_image(BlockDriverState *bs)
 {
     CutState *s = bs->opaque;
     TestCutImage *image = g_new0(TestCutImage, 1);
-    const Change *c;
 
     image->capacity = s->capacity;
     image->stable = s->stable;
@@ -627,11 +643,7 @@ TestCutImage *test_cut_image(BlockDriverState *bs)
     image->stable_length = s->stable_length;
     image->cached = s->cached;
     QSIMPLEQ_INIT(&image->cache);
-    QSIMPLEQ_FOREACH (c, &s->cache, next) {
-        Change *copy = g_memdup2(c, sizeof(*c) + c->bytes);
-
-        QSIMPLEQ_INSERT_TAIL(&image->cache, copy, next);
-    }
+    copy_changes(&s->cache, &image->cache);
     return image;
 }
 
@@ -656,4 +668,18 @@ void test_cut_load(BlockDriverState *bs, const TestCutImage *image, const TestCu
     s->stable_length = image->stable_length;
     land(s, &image->cache, image->cached, fate);
     begin_again(bs);
+}
+
+void test_cut_load_cached(BlockDriverState *bs, const TestCutImage *image)
+{
+    CutState *s = bs->opaque;
+    const Change *c;
+
+    test_cut_load(bs, image, &(TestCutFate){.drop_all = true});
+    copy_changes(&image->cache, &s->cache);
+    s->cached = image->cached;
+    QSIMPLEQ_FOREACH (c, &s->cache, next) {
+        apply(c, s->seen, &s->seen_length);
+    }
+    bs->total_bytes = s->seen_length;
 }

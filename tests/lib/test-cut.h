@@ -71,5 +71,7 @@ TestCutImage *test_cut_image(BlockDriverState *bs);
 void test_cut_image_free(TestCutImage *image);
 /* @bs is, with power, what becomes of @image by @fate.  As large, or larger; nothing is under way. */
 void test_cut_load(BlockDriverState *bs, const TestCutImage *image, const TestCutFate *fate);
+/* @bs is as @image was, with what was not flushed: nobody's power was cut. */
+void test_cut_load_cached(BlockDriverState *bs, const TestCutImage *image);
 
 #endif

@@ -190,15 +190,26 @@ static int coroutine_fn clear_autoclear(FvdState *s)
     return ret;
 }
 
+/*
+ * F2, F6: where it was not the power that went, but the process, records and the blocks whose checksums are right may be
+ * in the host's memory only.
+ */
+static int coroutine_fn make_replayed_durable(FvdState *s)
+{
+    int ret = fvd_co_flush_node(s, s->data->bs);
+
+    return ret < 0 || s->data == s->bs->file ? ret : fvd_co_flush_node(s, s->bs->file->bs);
+}
+
 /* All of table and bitmap as memory has it; the journal says nothing any more. */
 static int coroutine_fn recover(FvdState *s)
 {
-    int ret;
+    int ret = make_replayed_durable(s);
 
     for (int64_t page = 0; page < fvd_map_pages(s->map); page++) {
         fvd_map_mark_page(s->map, 0, page);
     }
-    ret = write_pages(s, 0);
+    ret = ret < 0 ? ret : write_pages(s, 0);
     if (ret >= 0) {
         ret = fvd_co_flush_node(s, s->bs->file->bs);
     }

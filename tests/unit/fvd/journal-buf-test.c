@@ -118,6 +118,7 @@ static Scene *scene_new(int64_t def_buf_size)
     memset(old, 0xaa, sizeof(old));
     test_ram_poke(s->bs, 0, old, sizeof(old));
     s->user = block_test_user(s->bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    s->bs->flushed_gen = s->bs->write_gen; /* the next flush is the journal's */
     test_ram_set_watch(s->bs, watch, s);
     c.node = s->image;
     c.metadata = s->user;

@@ -24,10 +24,17 @@ static void coroutine_fn tear_down(void)
 static void coroutine_fn test_nothing_written_needs_no_flush(void)
 {
     set_up();
-    g_assert_cmpint(bdrv_co_flush(bs), ==, 0);
-    g_assert_cmpuint(test_ram_counts(bs)->flushes, ==, 0);
     block_test_co_fill(user, 0, 512, 1);
     g_assert_cmpint(bdrv_co_flush(bs), ==, 0);
+    g_assert_cmpint(bdrv_co_flush(bs), ==, 0);
+    g_assert_cmpuint(test_ram_counts(bs)->flushes, ==, 1);
+    tear_down();
+}
+
+/* F4 */
+static void coroutine_fn test_the_first_flush_is_made(void)
+{
+    set_up();
     g_assert_cmpint(bdrv_co_flush(bs), ==, 0);
     g_assert_cmpuint(test_ram_counts(bs)->flushes, ==, 1);
     tear_down();
@@ -103,6 +110,8 @@ static void coroutine_fn test_what_a_gone_writer_wrote_is_flushed(void)
 static void add_tests(void)
 {
     block_test_add("/io/flush/nothing written needs no flush", test_nothing_written_needs_no_flush);
+    block_test_add("/io/flush/what a process wrote that was killed is flushed by the next one",
+                   test_the_first_flush_is_made);
     block_test_add("/io/flush/flushes that wait share one", test_flushes_that_wait_share_one);
     block_test_add("/io/flush/a failed flush promises nothing",
                    test_a_failed_flush_promises_nothing);

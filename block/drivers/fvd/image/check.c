@@ -13,8 +13,7 @@
  * 6 with a clean_shutdown, flush.  A repair that is cut short is done again.
  *
  *   CK1  An image that was not shut down is no damage: its journal is replayed in memory.  Only a repair writes.
- *   CK2  What a check counts as damage and what keeps an image from being opened are the same, and one thing more:
- *        bits behind the last block harm nobody, but should not be.
+ *   CK2  What a check counts as damage and what keeps an image from being opened are the same.
  *   CK3  The end of the file is cut off only when all that is before it is known.
  */
 #include <errno.h>
@@ -292,16 +291,16 @@ static void check_header_sums(Check *c)
     }
 }
 
+/* Those behind the last block mean nothing, and a disk over a base that was made smaller leaves them: no damage. */
 static void check_bitmap(Check *c)
 {
     uint8_t bits = fvd_check_tail_bits(c->image.bitmap, c->g.blocks);
 
-    if (bits) {
-        say(c, "ERROR The bitmap has bits behind its last block, %" PRIu64, c->g.blocks - 1);
-        if (found(c)) {
-            c->image.bitmap[c->g.blocks / 8] &= ~bits;
-            say(c, "Repairing the bitmap: they are cleared");
-        }
+    if (bits && (c->fix & BDRV_FIX_ERRORS)) {
+        c->image.bitmap[c->g.blocks / 8] &= ~bits;
+        c->to_store = true;
+        say(c, "Repairing the bitmap: bits behind its last block, %" PRIu64 ", are cleared",
+            c->g.blocks - 1);
     }
 }
 
