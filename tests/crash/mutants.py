@@ -4,7 +4,7 @@
 
     tests/crash/mutants.py                  all of tests/crash/mutants/*.patch, some minutes
     tests/crash/mutants.py -k WORD ...      those whose names have one of the words
-    tests/crash/mutants.py --seeds N        so many stories of each kind are told to find one (60)
+    tests/crash/mutants.py --seeds N        so many stories of each kind are told to find one (150)
     tests/crash/mutants.py --dir DIR        where the copy of the tree is made, and kept for the next time
 
 The first lines of a patch say which rule it breaks (docs/formats/fvd.rst, "Order of writes").  The tree without a
@@ -88,7 +88,7 @@ def one(tree, patch, args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('-k', nargs='*', default=[])
-    parser.add_argument('--seeds', type=int, default=60)
+    parser.add_argument('--seeds', type=int, default=150)
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--dir', type=pathlib.Path)
     args = parser.parse_args()
