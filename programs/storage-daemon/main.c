@@ -32,6 +32,7 @@ static void register_drivers(void)
     bdrv_file_register();
     bdrv_raw_register();
     bdrv_fvd_register();
+    bdrv_qcow2_register();
     bdrv_nbd_register();
     bdrv_null_register();
     bdrv_example_register();

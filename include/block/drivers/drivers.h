@@ -11,6 +11,7 @@
 void bdrv_file_register(void);    /* "file", "host_device" */
 void bdrv_raw_register(void);     /* "raw" */
 void bdrv_fvd_register(void);     /* "fvd" */
+void bdrv_qcow2_register(void);   /* "qcow2" */
 void bdrv_nbd_register(void);     /* "nbd" */
 void bdrv_null_register(void);    /* "null-co" */
 void bdrv_example_register(void); /* "example" */
