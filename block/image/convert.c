@@ -61,6 +61,7 @@ typedef struct Convert {
     int64_t known_until;
     uint64_t next_turn;
 
+    int64_t total; /* of what done counts */
     uint64_t turn; /* whose write comes next */
     CoQueue turns;
     RateLimit limit;
@@ -188,6 +189,36 @@ static void cut_piece(Convert *c, size_t i, Piece *ret_piece)
     c->cursor += bytes;
 }
 
+static size_t source_at_cursor(const Convert *c)
+{
+    size_t i = 0;
+
+    while (c->begin[i + 1] <= c->cursor) {
+        i++;
+    }
+    return i;
+}
+
+/* Nobody works yet.  Return: 0, or negative errno, and c->ret is set. */
+static int coroutine_fn count_data(Convert *c)
+{
+    int64_t end = c->begin[c->args->n_sources];
+
+    c->total = 0;
+    while (c->cursor < end && !image_is_cancelled(&c->args->watch)) {
+        int ret = learn_kind(c, source_at_cursor(c));
+
+        if (ret < 0) {
+            failed(c, ret, true, c->cursor);
+            return ret;
+        }
+        c->total += c->known_kind == PIECE_DATA ? c->known_until - c->cursor : 0;
+        c->cursor = c->known_until;
+    }
+    c->cursor = c->known_until = 0;
+    return 0;
+}
+
 /* CV1.  False: there is none, or it is over. */
 static bool coroutine_fn take_piece(Convert *c, Piece *ret_piece)
 {
@@ -197,11 +228,8 @@ static bool coroutine_fn take_piece(Convert *c, Piece *ret_piece)
 
     qemu_co_mutex_lock(&c->ask_lock);
     if (!is_over(c) && c->cursor < end) {
-        size_t i = 0;
+        size_t i = source_at_cursor(c);
 
-        while (c->begin[i + 1] <= c->cursor) {
-            i++;
-        }
         if (c->cursor >= c->known_until) {
             ret = learn_kind(c, i);
         }
@@ -336,8 +364,10 @@ static void pass_turn(Convert *c, const Piece *piece)
         c->turn++;
         qemu_co_queue_restart_all(&c->turns);
     }
-    c->done += piece->bytes;
-    image_progress(&c->args->watch, c->done, c->begin[c->args->n_sources]);
+    if (!c->args->count_data || piece->kind == PIECE_DATA) {
+        c->done += piece->bytes;
+        image_progress(&c->args->watch, c->done, c->total);
+    }
 }
 
 static void coroutine_fn do_piece(Convert *c, const Piece *piece)
@@ -402,6 +432,7 @@ static int prepare(Convert *c, Error **errp)
     }
     /* The last one's sector may be cut by the end of the target. */
     c->begin[args->n_sources] = MIN(begin, target_length);
+    c->total = c->begin[args->n_sources];
     c->chunk_bytes = IMAGE_CHUNK_BYTES;
     if (args->bytes_per_second > 0) {
         uint64_t slice = args->bytes_per_second / (NANOSECONDS_PER_SECOND / RATE_SLICE_NS);
@@ -458,10 +489,12 @@ int coroutine_fn image_co_convert(const ImageConvertArgs *args, Error **errp)
     qemu_co_queue_init(&c.turns);
     ret = prepare(&c, errp);
     if (ret == 0) {
-        for (unsigned i = 0; i < args->requests; i++) {
-            image_team_start(&c.team, work, &c);
+        if (!args->count_data || count_data(&c) == 0) {
+            for (unsigned i = 0; i < args->requests; i++) {
+                image_team_start(&c.team, work, &c);
+            }
+            image_team_wait(&c.team);
         }
-        image_team_wait(&c.team);
         ret = finish(&c, errp);
     }
     copy_pool_free(c.pool);

@@ -10,6 +10,9 @@
  *      their answers ends.
  * IM2  Behind the end of its backing file a layer that leaves a range to it shows zeros by itself: the entry has
  *      the layer's depth, and is not present.
+ * IM3  Behind the end of an image, up to the end of its last sector, there are zeros, stored where the file would go on:
+ *      images of whole sectors are what readers of maps expect.  Where requests are of whole sectors the last one is of
+ *      one kind.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -74,6 +77,39 @@ static int coroutine_fn entry_at(BlockDriverState *bs, int64_t offset, int64_t b
     return 0;
 }
 
+/* Of what is below, too: a format may take what its file does not. */
+static uint32_t request_alignment(const BlockDriverState *bs)
+{
+    uint32_t align = 1;
+
+    for (; bs; bs = child_bs(bs->file)) {
+        align = MAX(align, bs->bl.request_alignment);
+    }
+    return align;
+}
+
+/* IM3 */
+static int coroutine_fn entry_behind(BlockDriverState *bs, int64_t length, int64_t offset,
+                                     int64_t bytes, ImageMapEntry *ret_entry)
+{
+    ImageMapEntry last;
+    int ret = entry_at(bs, length - 1, 1, &last);
+
+    if (ret < 0) {
+        return ret;
+    }
+    *ret_entry = last;
+    ret_entry->start = offset;
+    ret_entry->length = bytes;
+    ret_entry->offset += last.has_offset ? offset - last.start : 0;
+    if (request_alignment(bs) < BDRV_SECTOR_SIZE) {
+        ret_entry->depth = 0;
+        ret_entry->present = ret_entry->zero = true;
+        ret_entry->data = false;
+    }
+    return 0;
+}
+
 static bool is_continued_by(const ImageMapEntry *e, const ImageMapEntry *next)
 {
     return e->length > 0 && e->start + e->length == next->start && e->depth == next->depth &&
@@ -88,20 +124,22 @@ int coroutine_fn image_co_map(const ImageMapArgs *args, Error **errp)
     BlockDriverState *bs = bdrv_skip_filters(blk_bs(args->image));
     int64_t length = blk_getlength(args->image);
     ImageMapEntry entry = {.start = args->start}, next;
-    int64_t offset = args->start, end;
+    int64_t offset = args->start, whole, end;
 
     if (length < 0) {
         error_setg_errno(errp, -length, "Failed to get size");
         return length;
     }
-    end = args->length < length - offset ? offset + args->length : length;
+    whole = ROUND_UP(length, BDRV_SECTOR_SIZE); /* IM3 */
+    end = args->length < whole - offset ? offset + args->length : whole;
     while (offset < end) {
         int ret;
 
         if (image_is_cancelled(&args->watch)) {
             return image_cancelled(errp);
         }
-        ret = entry_at(bs, offset, end - offset, &next);
+        ret = offset < length ? entry_at(bs, offset, MIN(end, length) - offset, &next)
+                              : entry_behind(bs, length, offset, end - offset, &next);
         if (ret < 0) {
             error_setg_errno(errp, -ret, "Failed to read image metadata");
             return ret;

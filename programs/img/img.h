@@ -177,6 +177,8 @@ void img_set_interrupt_hook(void (*hook)(void *opaque), void *opaque);
 void img_progress_begin(bool enabled);
 /* 0 to 100.  Prints when it has moved by 1 or more since the last time. */
 void img_progress_set(double percent);
+/* 100, also if that was shown before: as qemu-img's convert does, whose progress is read by programs */
+void img_progress_complete(void);
 void img_progress_end(void);
 
 #endif

@@ -42,6 +42,14 @@ void img_progress_set(double percent)
     }
 }
 
+void img_progress_complete(void)
+{
+    current = 100;
+    if (shown) {
+        show();
+    }
+}
+
 void img_progress_end(void)
 {
     if (shown) {

@@ -89,7 +89,7 @@ def _(t):
 def _(t):
     img = ImgTool(t)
     for i in range(12):
-        size = t.random.randrange(1, 4096) * 512
+        size = t.random.randrange(1, 4096 * 512)
         sparse(t, 'a', size)
         for output in ('human', 'json'):
             img.as_peer('map', '-f', 'raw', '--output', output, 'a')
@@ -97,6 +97,18 @@ def _(t):
             img.as_peer('map', '-f', 'raw', '--output', output, '--start-offset', start, 'a')
             img.as_peer('map', '-f', 'raw', '--output', output, '--start-offset', start,
                         '--max-length', t.random.randrange(size), 'a')
+
+
+@test('map: an image that ends within a sector, also with direct I/O')
+def _(t):
+    img = ImgTool(t)
+    for size, data in ((65537, []), (65537, [(65536, b'x')]), (MIB - 1, []), (MIB - 1, [(MIB - 65536, bytes(65535))]),
+                       (1, []), (1, [(0, b'x')])):
+        t.image('x', size, data)
+        for direct in ('off', 'on'):
+            options = f'driver=raw,file.driver=file,file.filename=x,cache.direct={direct}'
+            for more in ([], ['--output=json'], ['--output=json', '--start-offset', size]):
+                img.as_peer('map', '--image-opts', *more, options)
 
 
 @test('map: what is said, and the exit status')

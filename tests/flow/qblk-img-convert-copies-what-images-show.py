@@ -156,8 +156,22 @@ def _(t):
     img.fails('smaller than input', 'convert', '-o', 'size=512k', 'x', 't')
     img.fails('foo', 'convert', '-o', 'foo=1', 'x', 't')
     assert not os.path.exists(t.path('t'))
-    assert img.ok('convert', '-p', 'x', 't').out == img.peer('convert', '-p', 'x', 't').out.replace(
-        '(100.00/100%)\r    (100.00/100%)', '(100.00/100%)')
+
+
+@test('-p: how far it is, of the data there is, in a file or on a terminal')
+def _(t):
+    img = ImgTool(t)
+    t.image('x', 64 * MIB, [(i * MIB, t.random.randbytes(MIB)) for i in (0, 2, 4, 32)])
+    t.image('zeros', MIB)
+    t.image('nothing', 0)
+    for more in ([], ['-m', '1'], ['-W'], ['-q']):
+        for sources in (['x'], ['x', 'x'], ['zeros'], ['nothing']):
+            img.as_peer('convert', '-p', *more, *sources, 't')
+            assert img.on_terminal('convert', '-p', *more, *sources, 't') == \
+                img.on_terminal('convert', '-p', *more, *sources, 't', peer=True)
+    out = img.ok('convert', '-p', '-S', '0', 'zeros', 't').out
+    assert out.endswith('    (100.00/100%)\r    (100.00/100%)\r\n'), out
+    assert '100%' not in img.run('convert', '-p', '-n', 'x', 'zeros').out.replace('(0.00/100%)', '')
 
 
 @test('8 TiB with little data: quick, in little memory, and sparse again')

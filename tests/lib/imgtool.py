@@ -70,6 +70,24 @@ class ImgTool:
             assert bool(ours.err) == bool(theirs.err), f'{ours}\n--- {PEER}: {theirs}'
         return ours
 
+    def on_terminal(self, *args, peer=False):
+        """What a command shows on a terminal, messages too."""
+        if peer:
+            need_peer()
+        end, terminal = os.openpty()
+        p = subprocess.Popen([PEER if peer else IMG, *[str(a) for a in args]], cwd=self.dir, stdin=subprocess.DEVNULL,
+                             stdout=terminal, stderr=terminal, preexec_fn=qblk.die_with_parent)
+        os.close(terminal)
+        shown = b''
+        try:
+            while data := os.read(end, 65536):
+                shown += data
+        except OSError:  # EIO: nobody has the other end any more
+            pass
+        os.close(end)
+        p.wait(timeout=qblk.DEADLINE)
+        return shown.decode(errors='replace')
+
     def interrupted(self, *args, after=None, number=signal.SIGINT):
         """Starts a command, sends a signal once after() is true, and returns how it ended."""
         p = subprocess.Popen([IMG, *[str(a) for a in args]], cwd=self.dir, stdin=subprocess.DEVNULL,

@@ -10,6 +10,8 @@
 
 /* One write of zeros when preallocating in full: large enough for a disk, small enough to keep. */
 #define FULL_PREALLOC_BUFFER (1 * MiB)
+/* What no file system has larger blocks for direct I/O than. */
+#define FIRST_BLOCK          4096
 
 typedef struct LengthArgs {
     int fd;
@@ -95,6 +97,20 @@ static int preallocate(int fd, int64_t old, int64_t length, PreallocMode preallo
     return ret;
 }
 
+/*
+ * The first block of a file that had none is stored, not a hole: who opens it for direct I/O learns by reading how
+ * requests must be aligned, and some file systems answer any request to a hole.  Who has no room for it goes without.
+ */
+static void store_first_block(int fd, int64_t length)
+{
+    static const uint8_t zeros[FIRST_BLOCK] __attribute__((aligned(FIRST_BLOCK)));
+    size_t bytes = length < FIRST_BLOCK ? MIN(length, BDRV_SECTOR_SIZE) : FIRST_BLOCK;
+
+    if (pwrite(fd, zeros, bytes, 0) < 0) {
+        return;
+    }
+}
+
 int file_resize_blocking(int fd, int64_t length, PreallocMode prealloc, BdrvProgress *progress,
                          Error **errp)
 {
@@ -120,6 +136,8 @@ int file_resize_blocking(int fd, int64_t length, PreallocMode prealloc, BdrvProg
     if (ftruncate(fd, length) < 0) {
         ret = -errno;
         error_setg_errno(errp, -ret, "Failed to resize file");
+    } else if (old == 0 && length > 0) {
+        store_first_block(fd, length);
     }
     return ret;
 }

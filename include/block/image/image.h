@@ -110,6 +110,11 @@ typedef struct ImageConvertArgs {
     /* Told of each range that was given up, when @salvage.  May be NULL. */
     void (*lost)(void *opaque, int64_t offset, int64_t bytes, int error);
     ImageWatch watch;
+    /*
+     * The watch is told of data that is copied, of all there is in the sources, which are asked for it before; else of
+     * where in the sources the copy is.
+     */
+    bool count_data;
 } ImageConvertArgs;
 
 /* Where the last source ends: what the target must hold.  Negative errno with @errp. */

@@ -124,6 +124,7 @@ static int coroutine_fn copy(Convert *convert, BlockBackend *const *sources, Blo
         .salvage = convert->salvage,
         .lost = convert->quiet ? NULL : tell_lost,
         .watch = img_image_watch(),
+        .count_data = convert->progress,
     };
     BlockDriverState *below = bdrv_backing_chain_next(blk_bs(target));
 
@@ -181,6 +182,9 @@ static int coroutine_fn convert_co(void *opaque)
     }
     for (size_t i = 0; i < convert->n_sources; i++) {
         img_co_close(sources[i]);
+    }
+    if (ok) {
+        img_progress_complete();
     }
     img_progress_end();
     if (err && !img_interrupted()) {

@@ -350,7 +350,7 @@ static void coroutine_fn an_image_in_use_is_not_emptied_by_create(void)
     g_assert_cmpint(bdrv_co_create_image("file", &args, &error_abort), ==, 0);
     bs = open_image("");
     g_assert_cmpint(bdrv_getlength(bs), ==, 2 * MiB);
-    g_assert_cmpint(bdrv_co_is_zero_fast(bs, 0, 2 * MiB), ==, 1);
+    g_assert_cmpint(bdrv_co_is_zero_fast(bs, 64 * KiB, 2 * MiB - 64 * KiB), ==, 1);
     bdrv_co_unref(bs);
     /* What could not be finished is removed. */
     g_assert_cmpint(unlink(image), ==, 0);
