@@ -121,6 +121,25 @@ def _(t):
     assert sum(e['length'] for e in mapped if e['data']) >= 64 * KIB, mapped
 
 
+@test('resize: space is set aside as it is asked for, and the image is sound')
+def _(t):
+    img = ImgTool(t)
+    for mode in ('off', 'metadata', 'falloc', 'full'):
+        path = written(t, img, mode + '.fvd')
+        before = os.stat(path)
+        img.ok('resize', '--preallocation', mode, '-f', 'fvd', path, '9M')
+        after = os.stat(path)
+        gained = (after.st_blocks - before.st_blocks) * 512
+        assert gained >= 8 * MIB if mode in ('falloc', 'full') else gained < 2 * MIB, (mode, gained)
+        img.ok('check', path)
+        mapped = json.loads(img.ok('map', '--output=json', '-f', 'fvd', path).out)
+        assert all(e['zero'] == (mode != 'full') for e in mapped if e['start'] >= MIB), mapped
+        img.ok('bench', '-f', 'fvd', '-w', '--pattern', '6', '-c', '8', '-s', '1M', '-o', '1M', path)
+        img.ok('check', path)
+    img.fails("Preallocation can only be used for growing images", 'resize', '--shrink', '--preallocation',
+              'falloc', '-f', 'fvd', path, '1M')
+
+
 @test('bench: a signal closes the image in order')
 def _(t):
     img = ImgTool(t)

@@ -134,6 +134,15 @@ int coroutine_fn fvd_co_store_start(FvdState *s);
  */
 int coroutine_fn fvd_co_take(FvdState *s, uint32_t first_chunk, uint32_t n_chunks);
 
+/* Where a chunk of the data's file is. */
+static inline int64_t fvd_chunk_place(const FvdState *s, int64_t chunk)
+{
+    return s->header.data_offset + chunk * s->header.chunk_size;
+}
+
+/* fvd_store_needed_end() - where the last byte in the data's file is that somebody needs */
+int64_t fvd_store_needed_end(const FvdState *s);
+
 /*
  * fvd_co_store_reach() - the data's file has so many bytes, for what is no chunk; those that it has gained hold anything
  *

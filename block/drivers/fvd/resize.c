@@ -5,7 +5,9 @@
  * The image is settled first, and nobody is at work in it: what the header is to say is said by writes of one sector, each
  * of which leaves an image that is right.
  *
- *      growing      | entries that are new are EMPTY; the rest of the last chunk is zeros
+ *      growing      | the rest of the last chunk is zeros
+ *                   | space for what is new, if it is to be set aside (storage/preallocate.c)
+ *                   | entries that are new are EMPTY, or that space
  *                   | the table has moved to where it has room, if it must: sector 4
  *                   | the size: sector 0
  *      shrinking    | base_img_size if it is larger, sector 4
@@ -17,6 +19,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include "block/drivers/fvd/fvd-int.h"
+#include "block/drivers/fvd/storage/preallocate.h"
 #include "block/io/io.h"
 #include "trace-fvd.h"
 #include "util/osdep.h"
@@ -73,6 +76,25 @@ static int coroutine_fn write_entries(FvdState *s, int64_t at, const uint32_t *t
     return ret;
 }
 
+/* Entries of the table in the file that are chunks which follow each other. */
+static int coroutine_fn write_numbers(FvdState *s, int64_t at, const FvdPrealloc *p)
+{
+    int64_t most = ENTRIES_BYTES / FVD_TABLE_ENTRY_BYTES, n;
+    uint32_t *buf = qemu_try_blockalign(s->bs->file->bs, ENTRIES_BYTES);
+    int ret = buf ? 0 : -ENOMEM;
+
+    for (int64_t done = 0; done < p->n && ret >= 0; done += n) {
+        n = MIN(p->n - done, most);
+        for (int64_t i = 0; i < n; i++) {
+            buf[i] = cpu_to_le32((uint32_t)(p->first_chunk + done + i));
+        }
+        ret = bdrv_co_pwrite(s->bs->file, at + (p->first_entry + done) * FVD_TABLE_ENTRY_BYTES,
+                             n * FVD_TABLE_ENTRY_BYTES, buf, 0);
+    }
+    qemu_vfree(buf);
+    return ret;
+}
+
 /* Where a table has room that @next's has not: behind all that the file has, and behind all chunks there may be. */
 static void place_table(const FvdState *s, FvdHeader *next)
 {
@@ -96,8 +118,8 @@ static bool must_move(const FvdState *s, const FvdHeader *next)
             next->table_offset < data_end);
 }
 
-/* The table has room for @next's disk, and what is new in it is EMPTY; sector 4 says where it is. */
-static int coroutine_fn make_table(FvdState *s, FvdHeader *next)
+/* The table has room for @next's disk, and what is new in it is EMPTY, or as @p says; sector 4 says where it is. */
+static int coroutine_fn make_table(FvdState *s, FvdHeader *next, const FvdPrealloc *p)
 {
     int64_t old_bytes = fvd_header_table_bytes(&s->header);
     int64_t bytes = fvd_header_chunks(next) * FVD_TABLE_ENTRY_BYTES;
@@ -119,6 +141,12 @@ static int coroutine_fn make_table(FvdState *s, FvdHeader *next)
     if (ret >= 0) {
         ret =
             write_entries(s, next->table_offset, NULL, old_bytes, moves ? next->table_size : bytes);
+    }
+    if (ret >= 0 && p->n) {
+        ret = write_numbers(s, next->table_offset, p);
+        if (ret < 0) {
+            fvd_fail(s); /* PA3: the file may have an entry that memory has not */
+        }
     }
     if (ret >= 0) {
         ret = fvd_co_flush_node(s, s->bs->file->bs);
@@ -166,7 +194,7 @@ static int coroutine_fn clear_behind_flat(FvdState *s, int64_t size)
     if (fvd_header_has_table(&s->header) || length <= end) {
         return 0;
     }
-    if (!is_something_behind(s, end)) {
+    if (!s->grow_command && !is_something_behind(s, end)) {
         ret = bdrv_co_truncate(s->data, end, true, PREALLOC_MODE_OFF, 0, &err);
         error_free(err);
     }
@@ -198,14 +226,12 @@ static int coroutine_fn clear_behind_base(FvdState *s, int64_t from)
     return ret < 0 ? ret : fvd_co_flush_node(s, s->data->bs);
 }
 
-static int coroutine_fn set_size(FvdState *s, FvdHeader *next)
+static int coroutine_fn set_size(FvdState *s, FvdHeader *next, const FvdPrealloc *p)
 {
     int ret = 0;
 
     if (next->virtual_disk_size > s->header.virtual_disk_size) {
-        ret = zero_behind_end(s);
-        ret = ret < 0 ? ret : clear_behind_flat(s, next->virtual_disk_size);
-        ret = ret < 0 ? ret : make_table(s, next);
+        ret = make_table(s, next, p);
     }
     if (next->base_img_size < s->header.base_img_size) {
         ret = clear_behind_base(s, next->base_img_size);
@@ -222,15 +248,26 @@ static int coroutine_fn set_size(FvdState *s, FvdHeader *next)
 }
 
 /* Nobody is in the image but who reads its status. */
-static int coroutine_fn resize(FvdState *s, FvdHeader *next, Error **errp)
+static int coroutine_fn resize(FvdState *s, FvdHeader *next, PreallocMode mode, Error **errp)
 {
+    FvdPrealloc prealloc = {0};
     FvdMap *old = s->map;
     int64_t size = s->header.virtual_disk_size;
     int ret = fvd_co_begin_changes(s, s->bitmaps); /* a recovery that is due; BM1 */
 
     ret = ret < 0 ? ret : fvd_co_settle(s, NULL);
+    if (ret >= 0 && next->virtual_disk_size > size) {
+        int space;
+
+        ret = zero_behind_end(s);
+        ret = ret < 0 ? ret : clear_behind_flat(s, next->virtual_disk_size);
+        space = ret < 0 ? 0 : fvd_co_preallocate(s, next, mode, &prealloc, errp);
+        if (space < 0) {
+            return space;
+        }
+    }
     if (ret >= 0) {
-        ret = set_size(s, next);
+        ret = set_size(s, next, &prealloc);
     }
     if (ret < 0) {
         s->header.virtual_disk_size = size; /* the map's */
@@ -277,10 +314,6 @@ int coroutine_fn fvd_co_truncate(BlockDriverState *bs, int64_t offset, bool exac
     FvdRange r;
     int ret;
 
-    if (prealloc != PREALLOC_MODE_OFF) {
-        error_setg(errp, "An FVD image that is resized can only have preallocation 'off'");
-        return -ENOTSUP;
-    }
     if (!QEMU_IS_ALIGNED(offset, FVD_SECTOR_BYTES)) {
         error_setg(errp, "The size of an FVD image must be a multiple of %d bytes",
                    FVD_SECTOR_BYTES);
@@ -302,8 +335,12 @@ int coroutine_fn fvd_co_truncate(BlockDriverState *bs, int64_t offset, bool exac
         place_table(s, next);
     }
     ret = check_next(s, next, errp);
+    if (ret >= 0 && prealloc != PREALLOC_MODE_OFF && offset < s->header.virtual_disk_size) {
+        error_setg(errp, "Preallocation can't be used for shrinking an image");
+        ret = -EINVAL;
+    }
     if (ret >= 0 && offset != s->header.virtual_disk_size) {
-        ret = resize(s, next, errp);
+        ret = resize(s, next, prealloc, errp);
     }
     trace_fvd_truncate(bs->node_name, s->header.virtual_disk_size, s->header.table_offset, ret);
     fvd_range_end(s, &r);

@@ -95,21 +95,15 @@ void fvd_range_end(FvdState *s, FvdRange *r)
 
 /* ------------------------------------------------------------------------------------------- chunks */
 
-static int64_t chunk_place(const FvdState *s, int64_t chunk)
-{
-    return s->header.data_offset + chunk * s->header.chunk_size;
-}
-
 static int64_t region_end(int64_t offset, int64_t size)
 {
     return offset ? offset + size : 0;
 }
 
-/* Where the last byte in the data's file is that somebody needs. */
-static int64_t needed_end(const FvdState *s)
+int64_t fvd_store_needed_end(const FvdState *s)
 {
     const FvdHeader *h = &s->header;
-    int64_t end = chunk_place(s, fvd_map_used(s->map));
+    int64_t end = fvd_chunk_place(s, fvd_map_used(s->map));
 
     if (s->data == s->bs->file) {
         end = MAX(end, FVD_HEADER_REGION);
@@ -148,8 +142,8 @@ int coroutine_fn fvd_co_store_start(FvdState *s)
         }
     }
     fvd_map_raise_used(s->map, fvd_bitmaps_end(s));
-    s->ready_end = chunk_place(s, fvd_map_used(s->map));
-    needed = needed_end(s);
+    s->ready_end = fvd_chunk_place(s, fvd_map_used(s->map));
+    needed = fvd_store_needed_end(s);
     /* ST3: a device refuses, and keeps what it has behind ready_end; so does what is not ours (GC4). */
     if (!s->grow_command && length > needed && set_length(s, needed, true) >= 0) {
         return fvd_co_flush_node(s, s->data->bs);
@@ -219,7 +213,7 @@ int coroutine_fn fvd_co_store_reach(FvdState *s, int64_t end)
 /* ST1, under grow_lock. */
 static int coroutine_fn make_ready(FvdState *s, int64_t end)
 {
-    int64_t limit = chunk_place(s, fvd_header_data_chunks(&s->header));
+    int64_t limit = fvd_chunk_place(s, fvd_header_data_chunks(&s->header));
     int64_t was, length, zero_end;
     bool zeros;
     int ret = reach(s, end, limit, &was, &zeros);

@@ -23,7 +23,8 @@ static const ImgOption options[] = {
     IMG_OPTION_FORMAT,
     IMG_OPTION_IMAGE_OPTS,
     {OPT_SHRINK, "shrink", NULL, "allow a size that is smaller; what lies behind it is lost"},
-    {OPT_PREALLOCATION, "preallocation", "MODE", "off, falloc or full: how new space is set aside"},
+    {OPT_PREALLOCATION, "preallocation", "MODE",
+     "off, metadata, falloc or full: how new space is set aside"},
     {0},
 };
 
