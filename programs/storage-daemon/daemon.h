@@ -44,6 +44,8 @@ typedef struct DaemonOptions {
  * Return: 0 to go on; 1, help was given: end with success; -EINVAL with @errp.
  */
 int daemon_options_parse(int argc, char **argv, DaemonOptions *opts, Error **errp);
+/* "--blockdev driver=...: " in front of an error; not what is in a secret.  For who has ERRP_GUARD(). */
+void daemon_prepend_option(const DaemonOption *opt, Error **errp);
 void daemon_options_clear(DaemonOptions *opts);
 
 /* help.c */
