@@ -66,14 +66,6 @@ int daemon_activation_init(Error **errp);
 /* Serve QMP and NBD on them, but for those that options name themselves. */
 int coroutine_fn daemon_co_activate(const DaemonOptions *opts, Error **errp);
 
-/* background.c */
-/* Fork; in the parent never returns: waits for the child to be ready and exits as it says. */
-void daemon_background_start(void);
-/* In the child: let the parent go, give up the terminal.  No-op without daemon_background_start(). */
-void daemon_background_ready(void);
-int daemon_pidfile_write(const char *path, Error **errp);
-void daemon_pidfile_remove(void);
-
 /* ending/hurry.c */
 /* Where the end of the program has come to. */
 typedef enum DaemonEnding {
