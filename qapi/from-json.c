@@ -24,6 +24,7 @@ typedef struct Path {
 
 typedef struct Reader {
     bool keyval;
+    bool sizes; /* keyval: where an integer stands, there may be a size */
     Error **errp;
 } Reader;
 
@@ -162,7 +163,9 @@ static bool read_int_keyval(Reader *r, const QapiType *type, json_t *json, void 
         store_int(type, slot, u);
         return true;
     }
-    if (qemu_strtoi64(s, NULL, 0, &value) < 0) {
+    if (r->sizes && qemu_strtosz(s, NULL, &u) == 0 && u <= INT64_MAX) {
+        value = (int64_t)u;
+    } else if (qemu_strtoi64(s, NULL, 0, &value) < 0) {
         error_setg(r->errp, "Parameter '%s' expects integer", name);
         return false;
     }
@@ -449,9 +452,9 @@ static bool read_slot(Reader *r, const QapiType *type, json_t *json, void *slot,
     g_assert_not_reached();
 }
 
-static void *from_json(const QapiType *type, json_t *json, bool keyval, Error **errp)
+static void *from_json(const QapiType *type, json_t *json, bool keyval, bool sizes, Error **errp)
 {
-    Reader reader = {.keyval = keyval, .errp = errp};
+    Reader reader = {.keyval = keyval, .sizes = sizes, .errp = errp};
     Path top = {0};
     void *value = NULL;
 
@@ -464,12 +467,12 @@ static void *from_json(const QapiType *type, json_t *json, bool keyval, Error **
 
 void *qapi_from_json(const QapiType *type, json_t *json, Error **errp)
 {
-    return from_json(type, json, false, errp);
+    return from_json(type, json, false, false, errp);
 }
 
 void *qapi_from_keyval(const QapiType *type, json_t *json, Error **errp)
 {
-    return from_json(type, json, true, errp);
+    return from_json(type, json, true, false, errp);
 }
 
 bool qapi_read_struct(const QapiType *type, json_t *json, void *value, Error **errp)
@@ -481,4 +484,9 @@ bool qapi_read_struct(const QapiType *type, json_t *json, void *value, Error **e
 
     json_decref(empty);
     return ok;
+}
+
+void *qapi_from_typed(const QapiType *type, json_t *json, Error **errp)
+{
+    return from_json(type, json, true, true, errp);
 }

@@ -248,3 +248,56 @@ json_t *keyval_parse(const char *text, const char *implied_key, bool *ret_help, 
     json_decref(root);
     return result;
 }
+
+json_t *keyval_from_json(const json_t *value)
+{
+    const char *key;
+    json_t *copy, *part;
+    size_t index;
+
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        copy = json_object();
+        json_object_foreach((json_t *)value, key, part)
+        {
+            json_object_set_new(copy, key, keyval_from_json(part));
+        }
+        return copy;
+    case JSON_ARRAY:
+        copy = json_array();
+        json_array_foreach(value, index, part)
+        {
+            json_array_append_new(copy, keyval_from_json(part));
+        }
+        return copy;
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return json_string(json_is_true(value) ? "on" : "off");
+    case JSON_INTEGER:
+    case JSON_REAL: {
+        char *text = json_dumps(value, JSON_ENCODE_ANY);
+
+        copy = json_string(text);
+        free(text);
+        return copy;
+    }
+    default:
+        return json_copy((json_t *)value);
+    }
+}
+
+void keyval_merge(json_t *tree, json_t *more, bool replace)
+{
+    const char *key;
+    json_t *value, *there;
+
+    json_object_foreach(more, key, value)
+    {
+        there = json_object_get(tree, key);
+        if (json_is_object(there) && json_is_object(value)) {
+            keyval_merge(there, value, replace);
+        } else if (!there || replace) {
+            json_object_set(tree, key, value);
+        }
+    }
+}

@@ -237,3 +237,34 @@ int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t offset, bool exact,
     blk_end_request(blk);
     return ret;
 }
+
+static int coroutine_fn vmstate(BlockBackend *blk, int64_t pos, QEMUIOVector *qiov, bool is_save)
+{
+    BlockDriverState *bs = blk_bs(blk) ? bdrv_skip_filters(blk_bs(blk)) : NULL;
+    const BlockDriverImage *image = bs ? bs->drv->image : NULL;
+    int ret = -ENOTSUP;
+
+    if (!bs) {
+        return -ENOMEDIUM;
+    }
+    blk_co_start_request(blk);
+    bdrv_inc_in_flight(bs);
+    if (is_save && image && image->co_save_vmstate) {
+        ret = image->co_save_vmstate(bs, pos, qiov);
+    } else if (!is_save && image && image->co_load_vmstate) {
+        ret = image->co_load_vmstate(bs, pos, qiov);
+    }
+    bdrv_dec_in_flight(bs);
+    blk_end_request(blk);
+    return ret;
+}
+
+int coroutine_fn blk_co_save_vmstate(BlockBackend *blk, int64_t pos, QEMUIOVector *qiov)
+{
+    return vmstate(blk, pos, qiov, true);
+}
+
+int coroutine_fn blk_co_load_vmstate(BlockBackend *blk, int64_t pos, QEMUIOVector *qiov)
+{
+    return vmstate(blk, pos, qiov, false);
+}

@@ -47,6 +47,13 @@ bool bdrv_pad(BlockDriverState *bs, QEMUIOVector *qiov, size_t qiov_offset, int6
     return true;
 }
 
+void coroutine_fn bdrv_co_debug_event(BlockDriverState *bs, BlkdebugEvent event)
+{
+    if (bs->drv->data->co_debug_event) {
+        bs->drv->data->co_debug_event(bs, event);
+    }
+}
+
 void bdrv_padding_destroy(BdrvPadding *pad)
 {
     if (pad->buf) {

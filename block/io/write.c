@@ -277,17 +277,29 @@ static int coroutine_fn read_padding(BlockDriverState *bs, int64_t offset, int64
     QEMUIOVector local;
     int ret = 0;
 
-    if (pad->merge) {
-        qemu_iovec_init_buf(&local, pad->buf, bytes);
-        return bdrv_aligned_preadv(bs, offset, bytes, &local, 0, 0);
-    }
     if (pad->head) {
+        bdrv_co_debug_event(bs, BLKDBG_PWRITEV_RMW_HEAD);
+    }
+    if (pad->merge) {
+        if (pad->tail) {
+            bdrv_co_debug_event(bs, BLKDBG_PWRITEV_RMW_TAIL);
+        }
+        qemu_iovec_init_buf(&local, pad->buf, bytes);
+        ret = bdrv_aligned_preadv(bs, offset, bytes, &local, 0, 0);
+    } else if (pad->head) {
         qemu_iovec_init_buf(&local, pad->buf, align);
         ret = bdrv_aligned_preadv(bs, offset, align, &local, 0, 0);
     }
-    if (ret >= 0 && pad->tail) {
+    if (ret >= 0 && pad->head) {
+        bdrv_co_debug_event(bs, BLKDBG_PWRITEV_RMW_AFTER_HEAD);
+    }
+    if (ret >= 0 && pad->tail && !pad->merge) {
+        bdrv_co_debug_event(bs, BLKDBG_PWRITEV_RMW_TAIL);
         qemu_iovec_init_buf(&local, pad->tail_block, align);
         ret = bdrv_aligned_preadv(bs, offset + bytes - align, align, &local, 0, 0);
+    }
+    if (ret >= 0 && pad->tail) {
+        bdrv_co_debug_event(bs, BLKDBG_PWRITEV_RMW_AFTER_TAIL);
     }
     return ret;
 }

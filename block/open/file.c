@@ -2,31 +2,14 @@
 /*
  * An image by its file name: what people type, turned into options.
  *
- * "json:{...}" is options already, with gaps (loose.c), "nbd://..." names a server (nbd-uri.c); anything else
- * is a path, on a block device or in a file system.  The format is what the caller says, or what the first bytes say
- * (probing).
+ * The name says which protocol reads it (name.c), or is options already, with gaps (loose.c).  The format is what
+ * the caller says, or what the first bytes say (probing).
  */
 #include <errno.h>
-#include <sys/stat.h>
-#include "aio/thread-pool.h"
 #include "block/io/io.h"
 #include "block/open/internal.h"
 #include "util/cutils.h"
 #include "util/osdep.h"
-
-typedef struct StatCall {
-    const char *path;
-    bool is_device;
-} StatCall;
-
-static int stat_in_worker(void *opaque)
-{
-    StatCall *call = opaque;
-    struct stat st;
-
-    call->is_device = stat(call->path, &st) == 0 && S_ISBLK(st.st_mode);
-    return 0;
-}
 
 static json_t *generic_json(const BdrvOpenFileArgs *args)
 {
@@ -50,45 +33,6 @@ static BlockDriverState *coroutine_fn open_json(json_t *json, int flags, Error *
     bs = bdrv_open_node(opts, &none, errp);
     qapi_free_BlockdevOptions(opts);
     return bs;
-}
-
-static int fill_nbd(json_t *o, const char *filename, Error **errp)
-{
-    g_autofree char *export = NULL;
-    json_t *server = bdrv_nbd_uri_server(filename, &export, errp);
-
-    if (!server) {
-        return -EINVAL;
-    }
-    json_object_set_new(o, "driver", json_string("nbd"));
-    json_object_set_new(o, "server", server);
-    json_object_set_new(o, "export", json_string(export));
-    return 0;
-}
-
-int coroutine_fn bdrv_fill_protocol(json_t *o, const BdrvOpenFileArgs *args, Error **errp)
-{
-    StatCall call = {.path = args->filename};
-
-    if (bdrv_is_nbd_uri(args->filename)) {
-        if (args->has_aio) {
-            error_setg(errp, "'%s' is no file: it has no aio engine to choose", args->filename);
-            return -EINVAL;
-        }
-        return fill_nbd(o, args->filename, errp);
-    }
-    strstart(args->filename, "file:", &call.path);
-    if (!*call.path) {
-        error_setg(errp, "The 'file' block driver requires a file name");
-        return -EINVAL;
-    }
-    thread_pool_submit_co(stat_in_worker, &call);
-    json_object_set_new(o, "driver", json_string(call.is_device ? "host_device" : "file"));
-    json_object_set_new(o, "filename", json_string(call.path));
-    if (args->has_aio) {
-        json_object_set_new(o, "aio", json_string(BlockdevAioOptions_str(args->aio)));
-    }
-    return 0;
 }
 
 BlockDriverState *coroutine_fn bdrv_open_protocol_file(const BdrvOpenFileArgs *args, Error **errp)
@@ -183,7 +127,7 @@ BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, E
     const char *format = args->format;
     BlockDriver *drv;
 
-    if (args->is_options || strstart(args->filename, "json:", NULL)) {
+    if (args->is_options || args->options || bdrv_name_is_nested(args->filename)) {
         return bdrv_open_loose(args, errp);
     }
     drv = format ? bdrv_find_format(format) : NULL;

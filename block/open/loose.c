@@ -8,7 +8,8 @@
  *      { file: { driver: file, filename: disk.img } }                         the protocol, from the name
  *      { driver: raw, file: #block1 }                                         the format, by probing
  *
- * L1  What is said is obeyed; only what is not said is filled in.
+ * L1  What is said is obeyed; only what is not said is filled in.  Options beside a name win over it.  Where it is
+ *     said does not matter: a number in JSON may be a string, as on a command line.
  * L2  What had to be opened to be looked at is used, not opened a second time.
  */
 #include <errno.h>
@@ -18,10 +19,10 @@
 #include "qapi/keyval.h"
 #include "qapi/type.h"
 #include "util/cutils.h"
+#include "util/osdep.h"
 
 typedef struct Loose {
     const BdrvOpenFileArgs *args;
-    bool is_keyval;   /* all values are strings */
     GPtrArray *nodes; /* of BlockDriverState, counted (L2) */
 } Loose;
 
@@ -36,11 +37,10 @@ static bool is_protocol_child(const char *name, const BlockDriver *parent)
     return !parent || !parent->is_filter || !strcmp(name, "image");
 }
 
-static void set_bool(const Loose *l, json_t *o, const char *key, bool value)
+static void set_bool(json_t *o, const char *key, bool value)
 {
     if (!json_object_get(o, key)) {
-        json_object_set_new(o, key,
-                            l->is_keyval ? json_string(value ? "on" : "off") : json_boolean(value));
+        json_object_set_new(o, key, json_string(value ? "on" : "off"));
     }
 }
 
@@ -54,11 +54,11 @@ static void set_generic(const Loose *l, json_t *o)
         json_object_set_new(o, "cache", cache);
     }
     if (json_is_object(cache)) {
-        set_bool(l, cache, "direct", l->args->cache_direct);
-        set_bool(l, cache, "no-flush", l->args->cache_no_flush);
+        set_bool(cache, "direct", l->args->cache_direct);
+        set_bool(cache, "no-flush", l->args->cache_no_flush);
     }
-    set_bool(l, o, "read-only", l->args->read_only);
-    set_bool(l, o, "force-share", l->args->force_share);
+    set_bool(o, "read-only", l->args->read_only);
+    set_bool(o, "force-share", l->args->force_share);
     if (!json_object_get(o, "discard")) {
         json_object_set_new(o, "discard", json_string(l->args->discard_unmap ? "unmap" : "ignore"));
     }
@@ -103,29 +103,55 @@ static int take_apart(json_t *o, int depth, Error **errp)
     return 0;
 }
 
-static BlockDriverState *coroutine_fn open_complete(const Loose *l, json_t *o, int flags,
-                                                    Error **errp)
+static BlockDriverState *coroutine_fn open_complete(json_t *o, int flags, Error **errp)
 {
     const OpenParent none = {.flags = flags};
-    g_autoptr(BlockdevOptions) opts = l->is_keyval ? qapi_BlockdevOptions_from_keyval(o, errp)
-                                                   : qapi_BlockdevOptions_from_json(o, errp);
+    g_autoptr(BlockdevOptions) opts = qapi_from_typed(&qapi_type_BlockdevOptions, o, errp);
 
     return opts ? bdrv_open_node(opts, &none, errp) : NULL;
+}
+
+/* Which child a file name is of, where @drv (NULL: a format, to be probed) does not have it itself. */
+static const char *named_child(const BlockDriver *drv)
+{
+    return drv && !strcmp(drv->format_name, "blkdebug") ? "image" : "file";
 }
 
 static int coroutine_fn fill_protocol(const Loose *l, json_t *o, Error **errp)
 {
     g_autofree char *filename = g_strdup(json_string_value(json_object_get(o, "filename")));
-    BdrvOpenFileArgs args = {.filename = filename};
+    BdrvOpenFileArgs args = {
+        .filename = filename, .has_aio = l->args->has_aio, .aio = l->args->aio};
 
     if (!filename) {
         error_setg(errp, "Must specify either driver or file");
         return -EINVAL;
     }
-    args.has_aio = l->args->has_aio && !json_object_get(o, "aio");
-    args.aio = l->args->aio;
     json_object_del(o, "filename");
     return bdrv_fill_protocol(o, &args, errp);
+}
+
+/* The file name goes down to the child that it is of. */
+static int hand_down_filename(json_t *o, const BlockDriver *drv, Error **errp)
+{
+    const char *child_name = named_child(drv);
+    json_t *filename = json_object_get(o, "filename");
+    json_t *child = json_object_get(o, child_name);
+
+    if (!filename) {
+        return 0;
+    }
+    if (!child) {
+        child = json_object();
+        json_object_set_new(o, child_name, child);
+    }
+    if (!json_is_object(child) || json_object_get(child, "filename")) {
+        error_setg(errp, "Can't specify 'file' and 'filename' options at the same time");
+        return -EINVAL;
+    }
+    json_object_set(child, "filename", filename);
+    json_object_del(o, "filename");
+    return 0;
 }
 
 /* L2: the driver of @o by looking at its file. */
@@ -137,7 +163,7 @@ static int coroutine_fn probe(const Loose *l, json_t *o, Error **errp)
 
     if (json_is_object(file)) {
         set_generic(l, file);
-        bs = open_complete(l, file, l->args->named ? BDRV_O_NAMED : 0, errp);
+        bs = open_complete(file, l->args->named ? BDRV_O_NAMED : 0, errp);
         if (bs) {
             g_ptr_array_add(l->nodes, bs);
         }
@@ -165,16 +191,18 @@ static int coroutine_fn complete(const Loose *l, json_t *o, bool is_protocol, Er
         error_setg(errp, "Unknown driver '%s'", name);
         return -EINVAL;
     }
+    if (!drv && is_protocol) {
+        if (fill_protocol(l, o, errp) < 0) {
+            return -EINVAL;
+        }
+        drv = bdrv_find_format(json_string_value(json_object_get(o, "driver")));
+        assert(drv);
+    }
     if (drv && drv->is_protocol) {
         return 0;
     }
-    if (!drv && is_protocol) {
-        return fill_protocol(l, o, errp);
-    }
-    if (json_object_get(o, "filename") && !json_object_get(o, "file")) {
-        json_object_set_new(o, "file",
-                            json_pack("{s:O}", "filename", json_object_get(o, "filename")));
-        json_object_del(o, "filename");
+    if (hand_down_filename(o, drv, errp) < 0) {
+        return -EINVAL;
     }
     for (size_t i = 0; i < G_N_ELEMENTS(child_names); i++) {
         json_t *child = json_object_get(o, child_names[i]);
@@ -211,24 +239,18 @@ static BlockDriverState *coroutine_fn open_tree(const Loose *l, json_t *o, Error
     flags |= args->check ? BDRV_O_CHECK : 0;
     flags |= args->no_backing ? BDRV_O_NO_BACKING : 0;
     flags |= args->named ? BDRV_O_NAMED : 0;
-    bs = open_complete(l, o, flags, errp);
+    bs = open_complete(o, flags, errp);
     if (bs && guessed) {
         bdrv_note_guess(bs);
     }
     return bs;
 }
 
-static json_t *parse(const BdrvOpenFileArgs *args, Error **errp)
+static json_t *parse_json_name(const char *text, Error **errp)
 {
     ERRP_GUARD();
-    const char *text = args->filename;
-    json_t *o;
+    json_t *o = json_parse_string(text, errp);
 
-    if (args->is_options) {
-        return keyval_parse(text, "file", NULL, errp);
-    }
-    strstart(text, "json:", &text);
-    o = json_parse_string(text, errp);
     if (o && !json_is_object(o)) {
         json_decref(o);
         o = NULL;
@@ -239,9 +261,70 @@ static json_t *parse(const BdrvOpenFileArgs *args, Error **errp)
     return o;
 }
 
+/* The options in a "json:" name, values as somebody would type them, or the name itself. */
+static json_t *parse_name(const char *filename, Error **errp)
+{
+    json_auto_t *json = NULL;
+    const char *text;
+    json_t *o;
+
+    if (!strstart(filename, "json:", &text)) {
+        return json_pack("{s:s}", "filename", filename);
+    }
+    json = parse_json_name(text, errp);
+    o = json ? keyval_from_json(json) : NULL;
+    if (o && take_apart(o, 0, errp) < 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+static json_t *parse_options(const char *text, const char *implied_key, Error **errp)
+{
+    json_t *o = keyval_parse(text, implied_key, NULL, errp);
+
+    if (o && take_apart(o, 0, errp) < 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+static json_t *parse(const BdrvOpenFileArgs *args, Error **errp)
+{
+    json_auto_t *options = NULL;
+    json_t *name;
+
+    if (args->is_options) {
+        return parse_options(args->filename, "file", errp);
+    }
+    if (args->options) {
+        options = parse_options(args->options, NULL, errp);
+        if (!options) {
+            return NULL;
+        }
+    }
+    if (!args->filename) {
+        return g_steal_pointer(&options);
+    }
+    name = parse_name(args->filename, errp);
+    if (!name || !options) {
+        return name;
+    }
+    if (json_object_get(options, "filename") && json_object_get(name, "filename")) {
+        error_setg(errp, "Can't specify 'file' and 'filename' options at the same time");
+        json_decref(name);
+        return NULL;
+    }
+    keyval_merge(options, name, false);
+    json_decref(name);
+    return g_steal_pointer(&options);
+}
+
 BlockDriverState *coroutine_fn bdrv_open_loose(const BdrvOpenFileArgs *args, Error **errp)
 {
-    Loose l = {.args = args, .is_keyval = args->is_options};
+    Loose l = {.args = args};
     BlockDriverState *bs = NULL;
     json_t *o = parse(args, errp);
 
@@ -249,9 +332,7 @@ BlockDriverState *coroutine_fn bdrv_open_loose(const BdrvOpenFileArgs *args, Err
         return NULL;
     }
     l.nodes = g_ptr_array_new();
-    if (take_apart(o, 0, errp) == 0) {
-        bs = open_tree(&l, o, errp);
-    }
+    bs = open_tree(&l, o, errp);
     for (guint i = 0; i < l.nodes->len; i++) {
         bdrv_co_unref(g_ptr_array_index(l.nodes, i));
     }

@@ -27,4 +27,10 @@
  */
 json_t *keyval_parse(const char *text, const char *implied_key, bool *ret_help, Error **errp);
 
+/* The same value with its numbers and truth values as strings, as somebody would type them.  A new reference. */
+json_t *keyval_from_json(const json_t *value);
+
+/* What @more says and @tree does not goes into @tree; objects into objects.  Or, @replace, all that it says. */
+void keyval_merge(json_t *tree, json_t *more, bool replace);
+
 #endif

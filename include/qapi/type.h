@@ -139,6 +139,8 @@ void *qapi_from_json(const QapiType *type, json_t *json, Error **errp);
  * All scalars are strings there: "on", "off", "64k" (a suffix for `size` only).
  */
 void *qapi_from_keyval(const QapiType *type, json_t *json, Error **errp);
+/* As that, and any integer may be a size ("64k"): what people type as options of an image. */
+void *qapi_from_typed(const QapiType *type, json_t *json, Error **errp);
 
 /* qapi_to_json() - a new reference; @value is a struct, union, alternate or list (NULL: empty) */
 json_t *qapi_to_json(const QapiType *type, const void *value);

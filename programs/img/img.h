@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include "block/backend/backend.h"
+#include "programs/common/image.h"
 #include "util/error.h"
 
 /* options.c: the options of a command, in a table from which help is printed, too. */
@@ -33,7 +34,6 @@ enum {
     IMG_OPT_FIRST = 256,
     IMG_OPT_IMAGE_OPTS,
     IMG_OPT_OUTPUT,
-    IMG_OPT_OBJECT, /* of every command: img_args_next() takes it */
     IMG_OPT_FIRST_OWN = 300,
 };
 
@@ -43,7 +43,6 @@ typedef struct ImgCommand {
     const char *summary;      /* "Show what an image is", one line of the program's help */
     const char *operands;     /* "FILENAME [SIZE]" */
     const ImgOption *options; /* ends with an entry of zeros */
-    int object_failure;       /* exit status when an --object could not be made; 0: EXIT_FAILURE */
     int (*run)(ImgArgs *args);
 } ImgCommand;
 
@@ -68,8 +67,6 @@ enum {
 int img_args_next(ImgArgs *args, const char **ret_value);
 /* The exit status after IMG_ARGS_HELP or IMG_ARGS_FAILED. */
 int img_args_status(int code);
-/* The command's, when an --object could not be made. */
-int img_args_object_failure(void);
 /* What is left after IMG_ARGS_END. */
 int img_args_operand_count(const ImgArgs *args);
 const char *img_args_operand(const ImgArgs *args, int index); /* NULL: there are not as many */
@@ -90,25 +87,6 @@ bool img_parse_output(const ImgArgs *args, const char *value, ImgOutput *ret);
 char *img_size_text(int64_t bytes);
 /* A JSON tree on stdout, laid out as qemu-img does, with a newline at its end. */
 void img_print_json(const json_t *tree);
-
-/* open.c: images by their names. */
-
-typedef struct ImgImage {
-    const char *filename; /* NULL until it is known */
-    const char *format;   /* NULL: probe */
-    bool image_opts;      /* filename is options: driver=raw,file.filename=x */
-    const char *cache;    /* NULL: writeback */
-    bool force_share;
-    bool writable, resizable;
-    bool no_backing;           /* do not open backing files */
-    BlockDriverState *backing; /* instead of the one that the image names; NULL: that one */
-    bool check;                /* only to be checked: it may be damaged */
-    bool quiet;                /* no warning about a format that was guessed */
-    bool has_aio;
-    BlockdevAioOptions aio;
-    /* What others may do meanwhile; 0: read, and write what is there already. */
-    uint64_t shared;
-} ImgImage;
 
 /* The options that mean the same in most commands: put these into the table, and ask img_image_option(). */
 #define IMG_OPTION_FORMAT                                    \
@@ -145,18 +123,6 @@ typedef struct ImgImage {
 bool img_image_option(ImgImage *image, int code, const char *value);
 /* Do the options of @image fit each other?  False: told. */
 bool img_image_check(const ImgImage *image);
-/* Is @cache a cache mode? */
-bool img_cache_is_known(const char *cache);
-
-/*
- * img_co_open() - the image, as a backend with the permissions that @image asks for
- *
- * Context: coroutine, main thread.  Return: the backend, to be closed by img_co_close(); NULL with @errp,
- * which names the image.
- */
-BlockBackend *coroutine_fn img_co_open(const ImgImage *image, Error **errp);
-/* NULL is fine. */
-void coroutine_fn img_co_close(BlockBackend *blk);
 
 /* run.c: the event loop. */
 

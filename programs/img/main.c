@@ -12,9 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "block/drivers/drivers.h"
-#include "block/filters/filters.h"
 #include "block/graph/driver.h"
+#include "programs/common/drivers.h"
 #include "programs/common/trace-option.h"
 #include "programs/img/commands.h"
 
@@ -23,20 +22,6 @@ static const ImgCommand *const commands[] = {
     &img_check, &img_commit, &img_compare, &img_convert, &img_create, &img_dd,
     &img_info,  &img_map,    &img_measure, &img_rebase,  &img_resize,
 };
-
-static void register_drivers(void)
-{
-    blk_init();
-    bdrv_file_register();
-    bdrv_raw_register();
-    bdrv_fvd_register();
-    bdrv_qcow2_register();
-    bdrv_nbd_register();
-    bdrv_null_register();
-    bdrv_example_register();
-    bdrv_throttle_register();
-    bdrv_blkdebug_register();
-}
 
 static int print_try_help(void)
 {

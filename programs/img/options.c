@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "programs/common/object-option.h"
 #include "programs/img/img.h"
 
 /* Columns: options that are longer have their help on the next line. */
@@ -16,10 +15,6 @@ typedef struct ImgArgsParser {
     char *name; /* "qblk-img info", for getopt's messages */
 } ImgArgsParser;
 
-/* Of the one command that there is. */
-static int object_failure = EXIT_FAILURE;
-static bool object_failed;
-
 static ImgArgsParser *parser_new(const ImgCommand *command)
 {
     ImgArgsParser *p = g_new0(ImgArgsParser, 1);
@@ -28,8 +23,7 @@ static ImgArgsParser *parser_new(const ImgCommand *command)
     while (command->options[n].name) {
         n++;
     }
-    object_failure = command->object_failure ? command->object_failure : EXIT_FAILURE;
-    p->options = g_new0(struct option, n + 3);
+    p->options = g_new0(struct option, n + 2);
     p->letters = g_string_new("h");
     p->name = g_strdup_printf("%s %s", error_get_progname(), command->name);
     for (size_t i = 0; i < n; i++) {
@@ -45,8 +39,6 @@ static ImgArgsParser *parser_new(const ImgCommand *command)
         }
     }
     p->options[n] = (struct option){.name = "help", .val = 'h'};
-    p->options[n + 1] =
-        (struct option){.name = "object", .has_arg = required_argument, .val = IMG_OPT_OBJECT};
     return p;
 }
 
@@ -87,8 +79,6 @@ static void print_help(const ImgCommand *command)
     for (const ImgOption *o = command->options; o->name; o++) {
         print_option(o->code, o->name, o->arg, o->help);
     }
-    print_option(IMG_OPT_OBJECT, "object", "TYPE,id=ID[,...]",
-                 "an object that the image needs: a secret, a throttle-group");
 }
 
 static void print_try_help(const ImgArgs *args)
@@ -97,36 +87,17 @@ static void print_try_help(const ImgArgs *args)
             args->command->name);
 }
 
-/* 0: go on. */
-static int take_object(const char *text)
-{
-    Error *err = NULL;
-    int r = object_option_parse(text, &err);
-
-    if (r < 0) {
-        error_report_err(err);
-        object_failed = true;
-        return IMG_ARGS_FAILED;
-    }
-    return r == 0 ? 0 : IMG_ARGS_HELP;
-}
-
 int img_args_next(ImgArgs *args, const char **ret_value)
 {
-    int c, r = 0;
+    int c;
 
     if (!args->parser) {
         args->parser = parser_new(args->command);
         args->argv[0] = args->parser->name;
         optind = 0; /* getopt: begin anew */
     }
-    do {
-        c = getopt_long(args->argc, args->argv, args->parser->letters->str, args->parser->options,
-                        NULL);
-    } while (c == IMG_OPT_OBJECT && (r = take_object(optarg)) == 0);
-    if (c == IMG_OPT_OBJECT) {
-        return r;
-    }
+    c = getopt_long(args->argc, args->argv, args->parser->letters->str, args->parser->options,
+                    NULL);
     *ret_value = optarg;
     switch (c) {
     case -1:
@@ -144,12 +115,7 @@ int img_args_next(ImgArgs *args, const char **ret_value)
 
 int img_args_status(int code)
 {
-    return code == IMG_ARGS_HELP ? EXIT_SUCCESS : object_failed ? object_failure : EXIT_FAILURE;
-}
-
-int img_args_object_failure(void)
-{
-    return object_failure;
+    return code == IMG_ARGS_HELP ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int img_args_operand_count(const ImgArgs *args)
@@ -171,4 +137,30 @@ int img_args_error(const ImgArgs *args, const char *fmt, ...)
     va_end(ap);
     print_try_help(args);
     return EXIT_FAILURE;
+}
+
+bool img_image_option(ImgImage *image, int code, const char *value)
+{
+    switch (code) {
+    case 'f':
+        image->format = value;
+        return true;
+    case 'U':
+        image->force_share = true;
+        return true;
+    case IMG_OPT_IMAGE_OPTS:
+        image->image_opts = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool img_image_check(const ImgImage *image)
+{
+    if (image->image_opts && image->format) {
+        error_report("--image-opts and --format are mutually exclusive");
+        return false;
+    }
+    return true;
 }

@@ -14,33 +14,16 @@
 #include <stdlib.h>
 
 #include "block/backend/backend.h"
-#include "block/drivers/drivers.h"
 #include "block/export/nbd-server.h"
-#include "block/filters/filters.h"
 #include "monitor/commands.h"
 #include "monitor/monitor.h"
-#include "programs/common/background.h"
+#include "programs/common/drivers.h"
 #include "util/systemd.h"
 
 typedef struct Startup {
     const DaemonOptions *opts;
     Error *err;
 } Startup;
-
-static void register_drivers(void)
-{
-    blk_init();
-    bdrv_file_register();
-    bdrv_raw_register();
-    bdrv_fvd_register();
-    bdrv_qcow2_register();
-    bdrv_nbd_register();
-    bdrv_null_register();
-    bdrv_example_register();
-    bdrv_throttle_register();
-    bdrv_blkdebug_register();
-    nbd_export_register();
-}
 
 static void coroutine_fn make_all(void *opaque)
 {
@@ -73,23 +56,13 @@ static void report_engine(AioEngine wish)
     }
 }
 
-static bool write_pidfile(const char *path, Error **errp)
-{
-    ERRP_GUARD();
-
-    if (path && pidfile_write(path, errp) < 0) {
-        error_prepend(errp, "cannot create PID file: ");
-        return false;
-    }
-    return true;
-}
-
 static bool start(const DaemonOptions *opts, Error **errp)
 {
     Startup startup = {.opts = opts};
 
     report_engine(opts->engine);
     register_drivers();
+    nbd_export_register();
     monitor_init();
     monitor_commands_init();
     user_object_set_aio_engine(opts->engine);
@@ -102,7 +75,7 @@ static bool start(const DaemonOptions *opts, Error **errp)
         return false;
     }
     error_free(startup.err);
-    return write_pidfile(opts->pidfile, errp);
+    return !opts->pidfile || daemon_pidfile_write(opts->pidfile, errp) == 0;
 }
 
 static int run(const DaemonOptions *opts)
@@ -116,7 +89,7 @@ static int run(const DaemonOptions *opts)
     }
     ok = start(opts, &err);
     if (ok) {
-        background_ready(false);
+        daemon_background_ready();
         systemd_notify("READY=1");
         daemon_run_main_loop();
     } else {
@@ -124,7 +97,7 @@ static int run(const DaemonOptions *opts)
     }
     aio_run_co(end_all, NULL);
     daemon_shutdown_done();
-    pidfile_remove();
+    daemon_pidfile_remove();
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -141,7 +114,7 @@ int main(int argc, char **argv)
     }
     if (r == 0) {
         if (opts.daemonize) {
-            background_start();
+            daemon_background_start();
         }
         daemon_shutdown_init();
         r = run(&opts);

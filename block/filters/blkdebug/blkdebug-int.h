@@ -18,6 +18,7 @@ typedef struct BlkdebugRule {
     bool once, immediately;
     /* set-state */
     int new_state;
+    bool armed; /* inject-error: the node above has told its event */
     QTAILQ_ENTRY(BlkdebugRule) next;
 } BlkdebugRule;
 
@@ -29,9 +30,10 @@ typedef struct Breakpoint {
     QLIST_ENTRY(Breakpoint) next;
 } Breakpoint;
 
-/* A request held by a breakpoint; on its coroutine's stack. */
+/* A request held by a breakpoint: one of @left that hold it. */
 typedef struct SuspendedRequest {
     Coroutine *co;
+    unsigned *left; /* on its coroutine's stack */
     char *tag;
     QTAILQ_ENTRY(SuspendedRequest) next;
 } SuspendedRequest;
@@ -61,8 +63,13 @@ typedef struct BlkdebugRequest {
     size_t n_events;
 } BlkdebugRequest;
 
+/* Whether an event is one that blkdebug.c causes by itself. */
+bool blkdebug_causes_event(BlkdebugEvent event);
+
 /* rules.c */
 int blkdebug_read_rules(BlkdebugState *s, const BlockdevOptionsBlkdebug *o, Error **errp);
+int blkdebug_add_error_rule(BlkdebugState *s, const BlkdebugInjectErrorOptions *o, Error **errp);
+int blkdebug_add_state_rule(BlkdebugState *s, const BlkdebugSetStateOptions *o, Error **errp);
 void blkdebug_free_rules(BlkdebugState *s);
 /*
  * blkdebug_co_check() - events, breakpoints, rules: what every request goes through
@@ -73,6 +80,12 @@ int coroutine_fn blkdebug_co_check(BlkdebugState *s, const BlkdebugRequest *req)
 /* @event after a request that has been made: breakpoints and set-state. */
 void coroutine_fn blkdebug_co_done(BlkdebugState *s, BlkdebugEvent event, int64_t offset,
                                    int64_t bytes);
+
+/* The node above tells @event (B4). */
+void coroutine_fn blkdebug_co_told(BlkdebugState *s, BlkdebugEvent event);
+
+/* config.c: the rules of the file @path, in a worker. */
+int coroutine_fn blkdebug_co_read_config(BlkdebugState *s, const char *path, Error **errp);
 
 /* breakpoint.c */
 void blkdebug_free_breakpoints(BlkdebugState *s);

@@ -7,7 +7,9 @@
  *     write-zeroes  pwritev_zero; after it pwritev_done
  *     flush         flush_to_os, flush_to_disk
  *
- * are the events.  rules.c says what an event does, breakpoint.c how a request is held.
+ * are the events of a request.  A node above that tells what its requests are for (bdrv_co_debug_event()) does so
+ * instead of the first two.  rules.c says what an event does, breakpoint.c how a request is held, config.c reads
+ * rules from a file.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -22,6 +24,14 @@ static BlockDriver bdrv_blkdebug;
 BlkdebugState *blkdebug_state(BlockDriverState *bs)
 {
     return bs->drv == &bdrv_blkdebug ? bs->opaque : NULL;
+}
+
+BlockDriverState *blkdebug_find_below(BlockDriverState *bs)
+{
+    while (bs && !blkdebug_state(bs)) {
+        bs = child_bs(bs->file);
+    }
+    return bs;
 }
 
 static int set_limit(int64_t *ret_limit, bool has, int64_t value, const char *name,
@@ -80,6 +90,9 @@ static int coroutine_fn blkdebug_co_open(BlockDriverState *bs, const BlockdevOpt
     if (ret == 0) {
         ret = blkdebug_read_rules(s, o, errp);
     }
+    if (ret == 0 && o->config) {
+        ret = blkdebug_co_read_config(s, o->config, errp);
+    }
     if (ret == 0 &&
         !bdrv_open_child(bs, o->image, "file", BDRV_CHILD_FILTERED | BDRV_CHILD_PRIMARY, errp)) {
         ret = -EINVAL;
@@ -116,6 +129,25 @@ static void blkdebug_refresh_limits(BlockDriverState *bs)
     bs->supported_truncate_flags = file->supported_truncate_flags & BDRV_REQ_ZERO_WRITE;
 }
 
+/* B4 */
+static bool is_told(const BlockDriverState *bs)
+{
+    BdrvChild *c;
+
+    QLIST_FOREACH (c, &bs->parents, next_parent) {
+        if (c->klass->parent_is_bds && ((BlockDriverState *)c->opaque)->drv &&
+            ((BlockDriverState *)c->opaque)->drv->tells_events) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void coroutine_fn blkdebug_co_debug_event(BlockDriverState *bs, BlkdebugEvent event)
+{
+    blkdebug_co_told(bs->opaque, event);
+}
+
 static int coroutine_fn check(BlockDriverState *bs, BlkdebugIOType type, int64_t offset,
                               int64_t bytes, const BlkdebugEvent *events, size_t n_events)
 {
@@ -129,7 +161,8 @@ static int coroutine_fn blkdebug_co_preadv(BlockDriverState *bs, int64_t offset,
                                            BdrvRequestFlags flags)
 {
     static const BlkdebugEvent events[] = {BLKDBG_READ_AIO};
-    int ret = check(bs, BLKDEBUG_IO_TYPE_READ, offset, bytes, events, ARRAY_SIZE(events));
+    int ret = check(bs, BLKDEBUG_IO_TYPE_READ, offset, bytes, events,
+                    is_told(bs) ? 0 : ARRAY_SIZE(events));
 
     return ret ? ret : bdrv_co_preadv_part(bs->file, offset, bytes, qiov, qiov_offset, flags);
 }
@@ -139,7 +172,9 @@ static int coroutine_fn blkdebug_co_pwritev(BlockDriverState *bs, int64_t offset
                                             BdrvRequestFlags flags)
 {
     static const BlkdebugEvent events[] = {BLKDBG_WRITE_AIO, BLKDBG_PWRITEV};
-    int ret = check(bs, BLKDEBUG_IO_TYPE_WRITE, offset, bytes, events, ARRAY_SIZE(events));
+    const size_t told = is_told(bs) ? 1 : 0;
+    int ret =
+        check(bs, BLKDEBUG_IO_TYPE_WRITE, offset, bytes, events + told, ARRAY_SIZE(events) - told);
 
     if (ret < 0) {
         return ret;
@@ -220,6 +255,7 @@ static const BlockDriverData blkdebug_data = {
     .co_block_status = blkdebug_co_block_status,
     .co_truncate = blkdebug_co_truncate,
     .co_get_allocated_file_size = blkdebug_co_get_allocated_file_size,
+    .co_debug_event = blkdebug_co_debug_event,
 };
 
 static BlockDriver bdrv_blkdebug = {

@@ -10,6 +10,9 @@
  * B2  An inject-error with an event is for the request that causes the event, one with none for every
  *     request that fits.  The first rule that fits decides.
  * B3  `once` means once: the rule is gone when it has hit.
+ * B4  A node above that tells its events (BlockDriver.tells_events) says before a request what it is for.  Then
+ *     the inject-errors of that event are armed, and those of what it told before are not any more; an armed
+ *     rule is for every request that fits.
  */
 #include <errno.h>
 #include "block/filters/blkdebug/blkdebug-int.h"
@@ -22,8 +25,7 @@
      1u << BLKDEBUG_IO_TYPE_WRITE_ZEROES | 1u << BLKDEBUG_IO_TYPE_DISCARD | \
      1u << BLKDEBUG_IO_TYPE_FLUSH)
 
-/* What blkdebug.c causes.  A rule for anything else would never act, and is refused. */
-static bool event_occurs(BlkdebugEvent event)
+bool blkdebug_causes_event(BlkdebugEvent event)
 {
     switch (event) {
     case BLKDBG_READ_AIO:
@@ -39,23 +41,10 @@ static bool event_occurs(BlkdebugEvent event)
     }
 }
 
-static int check_event(BlkdebugEvent event, bool none_is_fine, Error **errp)
-{
-    if (event_occurs(event) || (none_is_fine && event == BLKDBG_NONE)) {
-        return 0;
-    }
-    error_setg(errp, "Event '%s' does not occur on any path of a request here",
-               BlkdebugEvent_str(event));
-    return -ENOTSUP;
-}
-
-static int read_error_rule(BlkdebugState *s, const BlkdebugInjectErrorOptions *o, Error **errp)
+int blkdebug_add_error_rule(BlkdebugState *s, const BlkdebugInjectErrorOptions *o, Error **errp)
 {
     BlkdebugRule *rule;
 
-    if (check_event(o->event, true, errp) < 0) {
-        return -ENOTSUP;
-    }
     if (o->has_errno && o->q_errno < 0) {
         error_setg(errp, "errno of an inject-error rule must not be negative");
         return -EINVAL;
@@ -79,13 +68,10 @@ static int read_error_rule(BlkdebugState *s, const BlkdebugInjectErrorOptions *o
     return 0;
 }
 
-static int read_state_rule(BlkdebugState *s, const BlkdebugSetStateOptions *o, Error **errp)
+int blkdebug_add_state_rule(BlkdebugState *s, const BlkdebugSetStateOptions *o, Error **errp)
 {
     BlkdebugRule *rule;
 
-    if (check_event(o->event, false, errp) < 0) {
-        return -ENOTSUP;
-    }
     rule = g_new0(BlkdebugRule, 1);
     rule->event = o->event;
     rule->state = o->has_state ? o->state : 0;
@@ -101,14 +87,14 @@ int blkdebug_read_rules(BlkdebugState *s, const BlockdevOptionsBlkdebug *o, Erro
 
     s->state = 1;
     for (e = o->inject_error; e; e = e->next) {
-        int ret = read_error_rule(s, e->value, errp);
+        int ret = blkdebug_add_error_rule(s, e->value, errp);
 
         if (ret < 0) {
             return ret;
         }
     }
     for (st = o->set_state; st; st = st->next) {
-        int ret = read_state_rule(s, st->value, errp);
+        int ret = blkdebug_add_state_rule(s, st->value, errp);
 
         if (ret < 0) {
             return ret;
@@ -165,6 +151,44 @@ static BlkdebugRule *happen(BlkdebugState *s, BlkdebugEvent event, const Blkdebu
     return hit;
 }
 
+/* Locked.  B4: the first rule that is armed, and fits. */
+static BlkdebugRule *find_armed(BlkdebugState *s, const BlkdebugRequest *req)
+{
+    BlkdebugRule *rule;
+
+    QTAILQ_FOREACH (rule, &s->rules, next) {
+        if (rule->armed && request_fits(rule, req)) {
+            return rule;
+        }
+    }
+    return NULL;
+}
+
+/* Locked.  B4 */
+static void arm(BlkdebugState *s, BlkdebugEvent event)
+{
+    BlkdebugRule *rule;
+    bool any = false;
+
+    QTAILQ_FOREACH (rule, &s->rules, next) {
+        any |= rule->is_error && rule->event == event && state_fits(s, rule);
+    }
+    QTAILQ_FOREACH (rule, &s->rules, next) {
+        if (any) {
+            rule->armed = rule->is_error && rule->event == event && state_fits(s, rule);
+        }
+    }
+}
+
+void coroutine_fn blkdebug_co_told(BlkdebugState *s, BlkdebugEvent event)
+{
+    blkdebug_co_hold(s, event, 0, 0);
+    g_mutex_lock(&s->lock);
+    arm(s, event);
+    happen(s, event, NULL);
+    g_mutex_unlock(&s->lock);
+}
+
 /* Leaves the request's turn in the loop: one round of the event loop passes, as if it had been sent. */
 static void coroutine_fn yield_once(void)
 {
@@ -185,6 +209,7 @@ int coroutine_fn blkdebug_co_check(BlkdebugState *s, const BlkdebugRequest *req)
     }
     g_mutex_lock(&s->lock);
     hit = happen(s, BLKDBG_NONE, req);
+    hit = hit ? hit : find_armed(s, req);
     for (size_t i = 0; i < req->n_events; i++) {
         BlkdebugRule *rule = happen(s, req->events[i], req);
 

@@ -78,6 +78,11 @@ int coroutine_fn blk_co_block_status_above(BlockBackend *blk, BlockDriverState *
                                            int64_t *map, BlockDriverState **file);
 int coroutine_fn blk_co_truncate(BlockBackend *blk, int64_t offset, bool exact,
                                  PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
+/*
+ * The state of a machine that an image keeps beside its disk; @pos in it.  -ENOTSUP: the image has no place for one.
+ */
+int coroutine_fn blk_co_save_vmstate(BlockBackend *blk, int64_t pos, QEMUIOVector *qiov);
+int coroutine_fn blk_co_load_vmstate(BlockBackend *blk, int64_t pos, QEMUIOVector *qiov);
 /* Count a request of the user's own (a flush of several, a status walk) so that a quiesce waits for it. */
 void coroutine_fn blk_co_start_request(BlockBackend *blk);
 void blk_end_request(BlockBackend *blk);

@@ -131,10 +131,14 @@ typedef struct BlockDriverData {
     int coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t offset, bool exact,
                                     PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
     int64_t coroutine_fn (*co_get_allocated_file_size)(BlockDriverState *bs);
+    /* For blkdebug: the node above is at @event in the work of a request.  May yield. */
+    void coroutine_fn (*co_debug_event)(BlockDriverState *bs, BlkdebugEvent event);
 } BlockDriverData;
 
 typedef struct BlockDriverInfo {
-    int64_t cluster_size; /* 0: none */
+    int64_t cluster_size;    /* 0: none */
+    int64_t subcluster_size; /* the smallest piece that an image has for itself; 0: a cluster */
+    int64_t vm_state_offset; /* where, behind the disk, the state of a machine begins; 0: nowhere */
     bool is_dirty;
 } BlockDriverInfo;
 
@@ -219,8 +223,6 @@ typedef struct BlockDriverImage {
     int coroutine_fn (*co_get_info)(BlockDriverState *bs, BlockDriverInfo *ret_info);
     /* For qapi_free_ImageInfoSpecific(); NULL, with @errp set or not: nothing to tell. */
     ImageInfoSpecific *coroutine_fn (*co_get_specific_info)(BlockDriverState *bs, Error **errp);
-    /* Main thread, any moment.  What only this driver counts; for qapi_free_BlockStatsSpecific() */
-    BlockStatsSpecific *(*get_specific_stats)(BlockDriverState *bs);
     /*
      * @fix: BDRV_FIX_*; then the node is writable.  0: checked, whatever was found; negative errno: could not
      * be checked.  The node was opened with BDRV_O_CHECK: it may be damaged.
@@ -240,6 +242,9 @@ typedef struct BlockDriverImage {
                                                const char *format, Error **errp);
     /* Nothing is in the image any more: all is read from the backing file. */
     int coroutine_fn (*co_make_empty)(BlockDriverState *bs, Error **errp);
+    /* The state of a machine, beside the disk; home AioContext.  The first needs a writable node. */
+    int coroutine_fn (*co_save_vmstate)(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
+    int coroutine_fn (*co_load_vmstate)(BlockDriverState *bs, int64_t pos, QEMUIOVector *qiov);
 } BlockDriverImage;
 
 /* What an image says of how its backing file is to be copied into it.  0: it says nothing. */
@@ -299,6 +304,7 @@ typedef struct BlockDriver {
     bool is_filter;          /* shows its one FILTERED child unchanged */
     bool is_protocol;        /* has no child: the end of a tree */
     bool supports_backing;
+    bool tells_events; /* bdrv_co_debug_event() says what each request to its file is for */
     size_t instance_size;
     const BlockDriverLife *life;
     const BlockDriverData *data;

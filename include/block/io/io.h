@@ -115,6 +115,14 @@ int64_t coroutine_fn bdrv_co_get_allocated_file_size(BlockDriverState *bs);
 int coroutine_fn bdrv_co_get_info(BlockDriverState *bs, BlockDriverInfo *ret_info);
 
 /*
+ * bdrv_co_debug_event() - say what the next request to @bs, a node's file, is for
+ *
+ * Tests make requests fail there, or hold them: a place in the work of a driver has a name.  Without a blkdebug node
+ * it costs a look.  May yield.
+ */
+void coroutine_fn bdrv_co_debug_event(BlockDriverState *bs, BlkdebugEvent event);
+
+/*
  * Read guard: holds reads of a node whose contents are on their way.
  *
  *     guest's write ---> source  <--- backing ---  target  <--- an export reads: where the target has nothing

@@ -17,22 +17,24 @@ BlockDriverState *coroutine_fn bdrv_co_open(const BlockdevOptions *opts, Error *
 
 typedef struct BdrvOpenFileArgs {
     const char *filename;
-    bool is_options;       /* the filename is options: "driver=raw,file.filename=disk.img" */
-    const char *format;    /* NULL: probe */
+    bool is_options;     /* the filename is options: "driver=raw,file.filename=disk.img" */
+    const char *options; /* more of them, which win over what a "json:" name says; NULL: none.  With
+                            * them the filename may be NULL */
+    const char *format;  /* NULL: probe */
     const char *node_name; /* NULL: made up */
     bool read_only;
     bool cache_direct, cache_no_flush;
     bool discard_unmap;
     bool force_share;
     bool no_backing;
-    bool check; /* BDRV_O_CHECK: it is only to be checked, and may be damaged */
-    bool named; /* BDRV_O_NAMED: by an image */
-    bool has_aio;
+    bool check;   /* BDRV_O_CHECK: it is only to be checked, and may be damaged */
+    bool named;   /* BDRV_O_NAMED: by an image */
+    bool has_aio; /* of the file at the end of the tree, if it is one */
     BlockdevAioOptions aio;
     BlockDriverState *backing; /* NULL: as the image says; counted by callee */
 } BdrvOpenFileArgs;
 /*
- * An image by its filename: a path, "nbd://...", "json:{...}".  In options the driver may be left out where the
+ * An image by its filename: a path, "nbd://...", "null-co://", "blkdebug:CONFIG:FILENAME", "json:{...}".  In options the driver may be left out where the
  * file name or, of a format, the first bytes tell it; the other @args hold for what the options do not say.
  */
 BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, Error **errp);

@@ -42,19 +42,6 @@ static const ImgOption options[] = {
     {0},
 };
 
-static bool parse_aio(ImgImage *image, const char *word)
-{
-    int aio = qapi_enum_parse(&BlockdevAioOptions_lookup, word, -1, NULL);
-
-    if (aio < 0) {
-        error_report("Invalid aio option: %s", word);
-        return false;
-    }
-    image->has_aio = true;
-    image->aio = (BlockdevAioOptions)aio;
-    return true;
-}
-
 static bool bench_option(Bench *b, int c, const char *value)
 {
     switch (c) {
@@ -76,9 +63,9 @@ static bool bench_option(Bench *b, int c, const char *value)
     case 'S':
         return img_parse_size("step size", value, 0, INT_MAX, &b->args.step_bytes);
     case 'i':
-        return parse_aio(&b->image, value);
+        return img_aio_parse(value, &b->image);
     case 'n':
-        return parse_aio(&b->image, "native");
+        return img_aio_parse("native", &b->image);
     case 'w':
         b->args.write = true;
         return true;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* block/filters/blkdebug: rules, states, breakpoints, limits. */
 #include <errno.h>
+#include <unistd.h>
 #include "block/filters/blkdebug.h"
 #include "block/filters/filters.h"
+#include "coro/sleep.h"
 #include "tests/lib/block-test.h"
 #include "tests/lib/test-ram.h"
 #include "util/osdep.h"
@@ -181,6 +183,79 @@ static void coroutine_fn limits_shape_the_requests_below(void)
     unmake(&t);
 }
 
+/* What a driver above tells, as the first thing of a request. */
+static void coroutine_fn a_driver_above_says_what_its_requests_are_for(void)
+{
+    Tree t = make(",\"inject-error\":[{\"event\":\"l2_load\",\"iotype\":\"read\"},"
+                  "{\"event\":\"l2_update\",\"once\":true}]");
+
+    g_assert_cmpint(read_at(&t, 0, 512), ==, 0);
+    bdrv_co_debug_event(t.bs, BLKDBG_L2_LOAD);
+    g_assert_cmpint(read_at(&t, 0, 512), ==, -EIO);
+    g_assert_cmpint(write_at(&t, 0, 512), ==, 0);
+    bdrv_co_debug_event(t.bs, BLKDBG_READ_AIO); /* no rule is for it, and what was armed stays */
+    g_assert_cmpint(read_at(&t, 0, 512), ==, -EIO);
+    bdrv_co_debug_event(t.bs, BLKDBG_L2_UPDATE);
+    g_assert_cmpint(read_at(&t, 0, 512), ==, -EIO);
+    g_assert_cmpint(read_at(&t, 0, 512), ==, 0);
+    unmake(&t);
+}
+
+static void coroutine_fn rules_come_from_a_file_too(void)
+{
+    g_autofree char *path = g_build_filename(g_get_tmp_dir(), "blkdebug-XXXXXX", NULL);
+    g_autofree char *more = NULL;
+    int fd = g_mkstemp(path);
+    Tree t;
+
+    close(fd);
+    g_assert_true(g_file_set_contents(path,
+                                      "# second write\n[set-state]\nevent = \"write_aio\"\n"
+                                      "state = \"1\"\nnew_state = \"2\"\n\n"
+                                      "[inject-error \"x\"]\nevent = \"write_aio\"\n"
+                                      "state = \"2\"\nerrno = \"28\"\n",
+                                      -1, NULL));
+    more = g_strdup_printf(",\"config\":\"%s\"", path);
+    t = make(more);
+    unlink(path);
+    g_assert_cmpint(write_at(&t, 0, 512), ==, 0);
+    g_assert_cmpint(write_at(&t, 0, 512), ==, -ENOSPC);
+    unmake(&t);
+}
+
+typedef struct Held {
+    Tree *t;
+    bool done;
+} Held;
+
+static void coroutine_fn hold_one(void *opaque)
+{
+    Held *held = opaque;
+
+    g_assert_cmpint(write_at(held->t, 0, 512), ==, 0);
+    held->done = true;
+}
+
+static void coroutine_fn a_request_is_held_by_several_until_all_let_it_go(void)
+{
+    Tree t = make("");
+    Held held = {.t = &t};
+
+    g_assert_cmpint(blkdebug_suspend(t.bs, BLKDBG_WRITE_AIO, "a"), ==, 0);
+    g_assert_cmpint(blkdebug_suspend(t.bs, BLKDBG_WRITE_AIO, "b"), ==, 0);
+    g_assert_cmpint(blkdebug_resume_held(t.bs, "a"), ==, -ENOENT);
+    qemu_coroutine_enter(qemu_coroutine_create(hold_one, &held));
+    g_assert_true(blkdebug_is_suspended(t.bs, "a"));
+    g_assert_true(blkdebug_is_suspended(t.bs, "b"));
+    g_assert_cmpint(blkdebug_resume_held(t.bs, "a"), ==, 0);
+    qemu_co_sleep_ns(1000);
+    g_assert_false(held.done);
+    g_assert_cmpint(blkdebug_remove_break(t.bs, "b"), ==, -ENOENT); /* but the request goes */
+    qemu_co_sleep_ns(1000);
+    g_assert_true(held.done);
+    unmake(&t);
+}
+
 static void coroutine_fn rules_and_limits_without_sense_are_refused(void)
 {
     BlockDriverState *ram = test_ram_new("ram", 1 * MiB);
@@ -191,7 +266,7 @@ static void coroutine_fn rules_and_limits_without_sense_are_refused(void)
     REFUSED("Cannot meet constraints with max-transfer 1000",
             "\"align\":512,\"max-transfer\":1000");
     REFUSED("Cannot meet constraints with max-discard 7", "\"align\":512,\"max-discard\":7");
-    REFUSED("does not occur", "\"inject-error\":[{\"event\":\"cow_read\"}]");
+    REFUSED("Could not read blkdebug config file", "\"config\":\"/no/such/file\"");
     REFUSED("must not be negative", "\"inject-error\":[{\"event\":\"none\",\"errno\":-5}]");
     REFUSED("out of range", "\"inject-error\":[{\"event\":\"none\",\"sector\":-2}]");
     bdrv_co_unref(ram);
@@ -210,6 +285,11 @@ static void add(void)
     ADD("a breakpoint may be at an offset and for all",
         a_breakpoint_may_be_at_an_offset_and_for_all);
     ADD("limits shape the requests below", limits_shape_the_requests_below);
+    ADD("a driver above says what its requests are for",
+        a_driver_above_says_what_its_requests_are_for);
+    ADD("rules come from a file, too", rules_come_from_a_file_too);
+    ADD("a request is held by several until all let it go",
+        a_request_is_held_by_several_until_all_let_it_go);
     ADD("rules and limits without sense are refused", rules_and_limits_without_sense_are_refused);
 }
 

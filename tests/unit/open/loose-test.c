@@ -125,7 +125,7 @@ static void coroutine_fn nonsense_is_refused(void)
     fails("json:{\"driver\":\"raw\"", "Could not parse the JSON options");
     fails("json:[]", "JSON object");
     fails("json:7", "JSON object");
-    fails("json:{\"file\":7,\"driver\":\"raw\"}", "file");
+    fails("json:{\"file\":7,\"driver\":\"raw\"}", "Cannot find device");
     fails("json:{\"file\":7,\"file.filename\":\"x\"}", "inconsistently");
     for (int i = 0; i < QAPI_NESTING_MAX + 2; i++) {
         g_string_append(deep, "{\"file\":");
