@@ -43,20 +43,38 @@ static int coroutine_fn write_zeros(FvdState *s, int64_t from, int64_t end)
     return ret;
 }
 
-/* PA1, where the end of the file is ours to change, and nothing lies behind. */
+static int coroutine_fn set_length(FvdState *s, int64_t length, bool exact)
+{
+    Error *err = NULL;
+    int ret = bdrv_co_truncate(s->data, length, exact, PREALLOC_MODE_OFF, 0, &err);
+
+    error_free(err);
+    return ret;
+}
+
+/*
+ * PA1, where the end of the file is ours to change, and nothing lies behind.  -ENOTSUP without an Error: it is not; a
+ * device may have just the length that it is cut off to.
+ */
 static int coroutine_fn lengthen(FvdState *s, int64_t from, int64_t end, PreallocMode mode,
                                  Error **errp)
 {
     PreallocMode below = mode == PREALLOC_MODE_METADATA ? PREALLOC_MODE_OFF : mode;
-    Error *err = NULL;
-    int ret = bdrv_co_truncate(s->data, from, true, PREALLOC_MODE_OFF, 0, &err);
+    int ret = set_length(s, from, true);
 
-    if (ret < 0) {
-        error_free(err);
+    ret = ret < 0 ? ret : set_length(s, end, false);
+    if (ret == -ENOTSUP || ret == -EINVAL) {
         return -ENOTSUP;
     }
-    ret = bdrv_co_truncate(s->data, end, false, below, 0, errp);
-    return ret == -ENOTSUP ? -EINVAL : ret;
+    if (ret >= 0 && below != PREALLOC_MODE_OFF) {
+        ret = set_length(s, from, true);
+    }
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not set space aside for the FVD image");
+    } else if (below != PREALLOC_MODE_OFF) {
+        ret = bdrv_co_truncate(s->data, end, false, below, 0, errp);
+    }
+    return ret == -ENOTSUP ? -EINVAL : ret; /* the file cannot do that, and has said so */
 }
 
 /* PA1, on a device, or before something else. */
