@@ -337,19 +337,21 @@ static int can_store(BlockDriverState *bs, const char *name, uint32_t granularit
 uint32_t fvd_bitmaps_first(const FvdState *s)
 {
     const FvdHeader *h = &s->header;
-    int64_t at = MAX(h->bitmaps_offset - h->data_offset, 0) / h->chunk_size;
+    int64_t at;
 
-    return h->autoclear & FVD_AUTOCLEAR_BITMAPS ? (uint32_t)MIN(at, FVD_CHUNKS_MAX) : UINT32_MAX;
+    if (!(h->autoclear & FVD_AUTOCLEAR_BITMAPS)) {
+        return UINT32_MAX;
+    }
+    at = MAX(h->bitmaps_offset - h->data_offset, 0) / h->chunk_size;
+    return (uint32_t)MIN(at, FVD_CHUNKS_MAX);
 }
 
 uint32_t fvd_bitmaps_end(const FvdState *s)
 {
     const FvdHeader *h = &s->header;
-    int64_t end = MAX(h->bitmaps_offset + h->bitmaps_size - h->data_offset, 0);
+    int64_t end = MAX(fvd_header_bitmaps_end(h) - h->data_offset, 0);
 
-    return h->autoclear & FVD_AUTOCLEAR_BITMAPS
-               ? (uint32_t)MIN(DIV_ROUND_UP(end, h->chunk_size), fvd_header_data_chunks(h))
-               : 0;
+    return (uint32_t)MIN(DIV_ROUND_UP(end, h->chunk_size), fvd_header_data_chunks(h));
 }
 
 /* One more than the highest chunk that an entry names. */
@@ -371,13 +373,14 @@ static int64_t place_beside_old(const FvdState *s, int64_t bytes)
 {
     const FvdHeader *h = &s->header;
     uint32_t first = fvd_bitmaps_first(s);
-    int64_t start = ROUND_UP(h->data_offset + first * h->chunk_size, FVD_REGION_ALIGN);
-    int64_t end = h->data_offset + fvd_bitmaps_end(s) * h->chunk_size;
-    int64_t old_end = ROUND_UP(h->bitmaps_offset + h->bitmaps_size, FVD_REGION_ALIGN);
+    int64_t start, end;
+    int64_t old_end = ROUND_UP(fvd_header_bitmaps_end(h), FVD_REGION_ALIGN);
 
     if (!(h->autoclear & FVD_AUTOCLEAR_BITMAPS) || first < named_end(s)) {
         return -1;
     }
+    start = ROUND_UP(h->data_offset + first * h->chunk_size, FVD_REGION_ALIGN);
+    end = h->data_offset + fvd_bitmaps_end(s) * h->chunk_size;
     if (bytes <= h->bitmaps_offset - start) {
         return start;
     }
@@ -390,7 +393,7 @@ static int64_t choose_place(const FvdState *s, int64_t bytes)
     const FvdHeader *h = &s->header;
     int64_t first = s->closing ? named_end(s) : MAX(fvd_map_used(s->map), fvd_bitmaps_end(s));
     int64_t at = ROUND_UP(h->data_offset + first * h->chunk_size, FVD_REGION_ALIGN);
-    int64_t old_end = h->bitmaps_offset + h->bitmaps_size;
+    int64_t old_end = fvd_header_bitmaps_end(h);
     int64_t beside = s->closing ? -1 : place_beside_old(s, bytes);
 
     if (beside >= 0) {

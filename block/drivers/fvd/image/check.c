@@ -166,10 +166,10 @@ static int compare_u32(const void *a, const void *b)
 static uint32_t bitmaps_end(const Check *c)
 {
     const FvdHeader *h = &c->image.header;
-    int64_t end = h->bitmaps_offset + h->bitmaps_size - h->data_offset;
+    int64_t end = MAX(fvd_header_bitmaps_end(h) - h->data_offset, 0);
 
-    return h->autoclear & FVD_AUTOCLEAR_BITMAPS && fvd_header_has_table(h)
-               ? MIN(DIV_ROUND_UP(MAX(end, 0), h->chunk_size), c->g.chunks)
+    return fvd_header_has_table(h)
+               ? (uint32_t)MIN(end / h->chunk_size + !!(end % h->chunk_size), c->g.chunks)
                : 0;
 }
 
@@ -318,9 +318,7 @@ static int64_t needed_end(const Check *c)
     int64_t end = h->data_offset + (fvd_header_has_table(h) ? (int64_t)c->used * h->chunk_size
                                                             : h->virtual_disk_size);
 
-    if (h->autoclear & FVD_AUTOCLEAR_BITMAPS) {
-        end = MAX(end, h->bitmaps_offset + h->bitmaps_size);
-    }
+    end = MAX(end, fvd_header_bitmaps_end(h));
     if (c->image.data == c->image.file) {
         end = MAX(end, region_end(h->bitmap_offset, h->bitmap_size));
         end = MAX(end, region_end(h->table_offset, h->table_size));

@@ -224,6 +224,13 @@ int64_t fvd_header_chunks(const FvdHeader *header);
 /* fvd_header_blocks() - blocks that the bitmap is about, those of base_img_size; 0 without a bitmap */
 int64_t fvd_header_blocks(const FvdHeader *header);
 
+/* Where in the data's file the area of dirty bitmaps ends, of a header that passes fvd_header_check(); 0: there is none. */
+static inline int64_t fvd_header_bitmaps_end(const FvdHeader *h)
+{
+    /* Without the bit these fields say nothing, and may be any number. */
+    return h->autoclear & FVD_AUTOCLEAR_BITMAPS ? h->bitmaps_offset + h->bitmaps_size : 0;
+}
+
 /* Bytes of table and bitmap that are used, at most table_size and FVD_TABLE_USED_MAX, and so on. */
 int64_t fvd_header_table_bytes(const FvdHeader *header);
 int64_t fvd_header_bitmap_bytes(const FvdHeader *header);
