@@ -234,6 +234,42 @@ for how, iothread in ('', False), (', in an iothread', True):
         img.ok('check', path)
 
 
+@test('convert --bitmaps copies them, but inconsistent ones')
+def _(t):
+    need_qblk(WHY)
+    img = ImgTool(t)
+    path = t.path('disk.fvd')
+    img.ok('create', '-f', 'fvd', path, str(SIZE))
+    d = start(t, path)
+    d.qmp('block-dirty-bitmap-add', node='disk', name='kept', persistent=True)
+    write(d, 5 * MIB, 65536)
+    d.qmp('block-dirty-bitmap-add', node='disk', name='off', persistent=True, disabled=True, granularity=4096)
+    d.close()
+    img.ok('convert', '--bitmaps', '-f', 'fvd', '-O', 'fvd', path, 'copy.fvd')
+    img.ok('compare', '-f', 'fvd', '-F', 'fvd', path, 'copy.fvd')
+    img.ok('convert', '-f', 'fvd', '-O', 'fvd', path, 'without.fvd')
+    for name, wanted in (('copy.fvd', {'kept', 'off'}), ('without.fvd', set())):
+        d = start(t, t.path(name))
+        got = bitmaps(d)
+        assert set(got) == wanted, got
+        if wanted:
+            assert got['kept']['count'] == 65536 and got['kept']['recording'], got
+            assert got['off']['count'] == 0 and got['off']['granularity'] == 4096 and not got['off']['recording'], got
+        d.close()
+    img.fails("Format driver 'raw' does not support bitmaps", 'convert', '--bitmaps', '-f', 'fvd', path, 'o')
+    img.fails('different sizes', 'convert', '--bitmaps', '-f', 'fvd', '-O', 'fvd', '-o', 'size=16M', path, 'o')
+    img.fails('Bitmap already exists', 'convert', '--bitmaps', '-n', '-f', 'fvd', '-O', 'fvd', path, 'copy.fvd')
+    d = start(t, path)
+    write(d, 0, 65536)
+    d.kill()
+    img.fails('Cannot copy inconsistent bitmap', 'convert', '--bitmaps', '-f', 'fvd', '-O', 'fvd', path, 'o')
+    assert not os.path.exists(t.path('o'))
+    r = img.ok('convert', '--bitmaps', '--skip-broken-bitmaps', '-f', 'fvd', '-O', 'fvd', path, 'o')
+    assert "warning: Skipping inconsistent bitmap 'kept'" in r.err, r
+    img.ok('compare', '-f', 'fvd', '-F', 'fvd', path, 'o')
+    assert 'kept' not in img.ok('info', 'o').out
+
+
 @test('a bitmap is persistent only where it can be kept')
 def _(t):
     need_qblk(WHY)

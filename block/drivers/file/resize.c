@@ -135,7 +135,7 @@ int file_resize_blocking(int fd, int64_t length, PreallocMode prealloc, BdrvProg
     }
     if (ftruncate(fd, length) < 0) {
         ret = -errno;
-        error_setg_errno(errp, -ret, "Failed to resize file");
+        error_setg_errno(errp, -ret, "Could not resize file");
     } else if (old == 0 && length > 0) {
         store_first_block(fd, length);
     }

@@ -11,6 +11,7 @@
 
 #include "programs/img/commands.h"
 #include "programs/img/create-options.h"
+#include "block/image/bitmaps.h"
 #include "programs/img/data/data.h"
 
 enum {
@@ -63,8 +64,8 @@ static const ImgOption options[] = {
     {'c', "compress", NULL, "refused: there is no format that compresses"},
     {'C', "copy-range-offloading", NULL, "refused: see the manual"},
     {'l', "source-snapshot", "SNAPSHOT", "refused: there is no format with internal snapshots"},
-    {OPT_BITMAPS, "bitmaps", NULL, "refused: see the manual"},
-    {OPT_SKIP_BROKEN, "skip-broken-bitmaps", NULL, "refused, as --bitmaps"},
+    {OPT_BITMAPS, "bitmaps", NULL, "copy persistent dirty bitmaps, too"},
+    {OPT_SKIP_BROKEN, "skip-broken-bitmaps", NULL, "but inconsistent ones; with --bitmaps"},
     IMG_OPTION_QUIET,
     IMG_OPTION_PROGRESS,
     {0},
@@ -75,19 +76,36 @@ static void tell_lost(void *opaque, int64_t offset, int64_t bytes, int error)
     warn_report("error while reading offset %" PRId64 ": %s", offset, g_strerror(error));
 }
 
+static void tell_skipped(const char *name)
+{
+    warn_report("Skipping inconsistent bitmap '%s'", name);
+}
+
 /* What the sources are cannot be known before they are open. */
 static bool check_sources(const Convert *convert, BlockBackend *const *sources)
 {
     const char *format = blk_bs(sources[0])->drv->format_name;
+    Error *err = NULL;
 
     if (convert->snapshot) {
         error_report(
-            "Failed to load snapshot: Block format '%s' does not support internal snapshots",
+            "Failed to load snapshot: Block format '%s' used by device '' does not support "
+            "temporarily loading internal snapshots",
             format);
         return false;
     }
-    if (convert->bitmaps) {
-        error_report("Bitmaps of format '%s' cannot be copied", format);
+    if (convert->bitmaps && convert->n_sources > 1) {
+        error_report("Copying bitmaps only possible with single source");
+        return false;
+    }
+    if (convert->bitmaps &&
+        image_check_bitmaps(blk_bs(sources[0]), convert->skip_broken, &err) < 0) {
+        error_report_err(err);
+        return false;
+    }
+    if (convert->bitmaps && !convert->no_create &&
+        !bdrv_find_format(convert->target.format)->bitmaps) {
+        error_report("Format driver '%s' does not support bitmaps", convert->target.format);
         return false;
     }
     return true;
@@ -158,6 +176,9 @@ static int coroutine_fn convert_opened(Convert *convert, BlockBackend *const *so
         return -EINVAL;
     }
     ret = copy(convert, sources, target, errp);
+    if (ret == 0 && convert->bitmaps) {
+        ret = image_copy_bitmaps(blk_bs(sources[0]), blk_bs(target), tell_skipped, errp);
+    }
     img_co_close(target);
     return ret;
 }
