@@ -2,9 +2,11 @@
 /*
  * NBD URIs, turned into options of the nbd driver.
  *
- *   nbd://host[:port]/[export]                     TCP; port 10809 when none is named
+ *   nbd://host[:port]/[export]                     TCP; port 10809 when none is named; also nbd+tcp://
  *   nbd+unix:///[export]?socket=path               a unix socket
  *   nbd+vsock://cid[:port]/[export]                AF_VSOCK
+ *   nbd:host:port[:exportname=export]              what QEMU's names were before there were URIs
+ *   nbd:unix:path[:exportname=export]
  *
  * Escapes (%2F) are undone.  What is not understood is refused (O2): nbds: asks for encryption, and a
  * URI that is taken without it would send in clear what was to be hidden.
@@ -17,8 +19,9 @@
 
 bool bdrv_is_nbd_uri(const char *filename)
 {
-    static const char *const schemes[] = {"nbd://",  "nbd+unix://",  "nbd+vsock://",
-                                          "nbds://", "nbds+unix://", "nbds+vsock://"};
+    static const char *const schemes[] = {"nbd:",         "nbd+tcp://",   "nbd+unix://",
+                                          "nbd+vsock://", "nbds://",      "nbds+tcp://",
+                                          "nbds+unix://", "nbds+vsock://"};
 
     for (size_t i = 0; i < G_N_ELEMENTS(schemes); i++) {
         if (g_ascii_strncasecmp(filename, schemes[i], strlen(schemes[i])) == 0) {
@@ -73,13 +76,46 @@ static json_t *host_server(GUri *uri, bool vsock, Error **errp)
                      g_uri_get_host(uri), "port", port);
 }
 
+/* The end of a host, which may be an IPv6 address in brackets. */
+static const char *host_end(const char *text)
+{
+    return *text == '[' && strchr(text, ']') ? strchr(text, ']') + 1 : strchr(text, ':');
+}
+
+/* @text: what is behind "nbd:". */
+static json_t *old_name_server(const char *text, char **ret_export, Error **errp)
+{
+    static const char mark[] = ":exportname=";
+    const char *export = strstr(text, mark), *path, *end, *host;
+    g_autofree char *address = export ? g_strndup(text, (gsize)(export - text)) : g_strdup(text);
+    g_autofree char *name = NULL;
+
+    *ret_export = g_strdup(export ? export + strlen(mark) : "");
+    if (strstart(address, "unix:", &path)) {
+        return json_pack("{s:s, s:s}", "type", "unix", "path", path);
+    }
+    end = host_end(address);
+    if (!end || *end != ':' || end == address || !end[1]) {
+        error_setg(errp, "'nbd:%s' is no address of an NBD server: nbd:host:port, nbd:unix:path",
+                   text);
+        g_clear_pointer(ret_export, g_free);
+        return NULL;
+    }
+    host = *address == '[' ? address + 1 : address;
+    name = g_strndup(host, (gsize)(end - host) - (*address == '[' ? 1 : 0));
+    return json_pack("{s:s, s:s, s:s}", "type", "inet", "host", name, "port", end + 1);
+}
+
 json_t *bdrv_nbd_uri_server(const char *filename, char **ret_export, Error **errp)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(GUri) uri = g_uri_parse(filename, G_URI_FLAGS_ENCODED_QUERY, &error);
-    const char *scheme, *path;
+    const char *scheme, *path, *old;
     json_t *server;
 
+    if (strstart(filename, "nbd:", &old) && !g_str_has_prefix(old, "//")) {
+        return old_name_server(old, ret_export, errp);
+    }
     if (!uri) {
         error_setg(errp, "NBD URI '%s': %s", filename, error->message);
         return NULL;

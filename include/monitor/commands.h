@@ -17,7 +17,7 @@ void monitor_commands_init(void);
 
 /* The engine of iothreads made from now on; AUTO at first. */
 void user_object_set_aio_engine(AioEngine engine);
-/* object-add, also for options of a program.  0, or -errno with @errp. */
-int user_object_add(const ObjectOptions *opts, Error **errp);
+/* object-add, also for options of a program; may yield.  0, or -errno with @errp. */
+int coroutine_fn user_object_add(const ObjectOptions *opts, Error **errp);
 
 #endif

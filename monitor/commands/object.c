@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "aio/iothread.h"
+#include "block/encrypt/secret-object.h"
 #include "block/filters/throttle-group.h"
 #include "block/graph/graph.h"
 #include "object/object.h"
@@ -109,11 +110,13 @@ static int iothread_object_add(const char *id, const IothreadProperties *props, 
     return 0;
 }
 
-int user_object_add(const ObjectOptions *opts, Error **errp)
+int coroutine_fn user_object_add(const ObjectOptions *opts, Error **errp)
 {
     switch (opts->qom_type) {
     case OBJECT_TYPE_IOTHREAD:
         return iothread_object_add(opts->id, &opts->u.iothread, errp);
+    case OBJECT_TYPE_SECRET:
+        return secret_object_co_add(opts->id, &opts->u.secret, errp);
     case OBJECT_TYPE_THROTTLE_GROUP:
         return throttle_group_object_add(opts->id, &opts->u.throttle_group, errp);
     default:

@@ -156,16 +156,19 @@ static BlockDeviceStats *query_counters(const BlockAcctStats *acct, const BlockD
     return s;
 }
 
-/* A node and, below it, the one that keeps its data and the one that it is based on. */
-static BlockStats *query_node_stats(BlockDriverState *bs, bool with_children)
+/* A node and, below it, the one that keeps its data and, if asked for, the one that it is based on. */
+static BlockStats *query_node_stats(BlockDriverState *bs, bool with_backing)
 {
     BlockStats *stats = g_new0(BlockStats, 1);
-    BlockDriverState *backing = with_children ? bdrv_backing_chain_next(bs) : NULL;
+    BlockDriverState *backing = with_backing ? bdrv_backing_chain_next(bs) : NULL;
 
     stats->node_name = g_strdup(bdrv_get_node_name(bs));
     stats->stats = query_counters(NULL, bs);
-    if (with_children && bs->file) {
-        stats->parent = query_node_stats(bs->file->bs, true);
+    if (bs->drv->image && bs->drv->image->get_specific_stats) {
+        stats->driver_specific = bs->drv->image->get_specific_stats(bs);
+    }
+    if (bs->file) {
+        stats->parent = query_node_stats(bs->file->bs, with_backing);
     }
     if (backing) {
         stats->backing = query_node_stats(backing, true);

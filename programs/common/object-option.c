@@ -1,53 +1,92 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* object-option.c - --object of the tools: things that options of an image name */
+/* object-option.c - --object of the tools */
 #include "programs/common/object-option.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
-#include "monitor/commands.h"
+#include "block/encrypt/secret-object.h"
+#include "block/filters/throttle-group.h"
 #include "object/object.h"
 #include "qapi/json-parser.h"
 #include "qapi/keyval.h"
+#include "qapi/qapi-types-qom.h"
 #include "qapi/type.h"
 
-static ObjectOptions *parse(const char *text, Error **errp)
-{
-    json_auto_t *tree =
-        *text == '{' ? json_parse_string(text, errp) : keyval_parse(text, "qom-type", NULL, errp);
+static GPtrArray *taken; /* of ObjectOptions; NULL: none */
 
+static bool is_offered(ObjectType type)
+{
+    return type == OBJECT_TYPE_SECRET || type == OBJECT_TYPE_THROTTLE_GROUP;
+}
+
+static int print_help(void)
+{
+    printf("List of user creatable objects:\n");
+    for (int i = 0; i < OBJECT_TYPE__MAX; i++) {
+        if (is_offered((ObjectType)i)) {
+            printf("  %s\n", ObjectType_str((ObjectType)i));
+        }
+    }
+    return 1;
+}
+
+static void free_options(void *value)
+{
+    qapi_free_ObjectOptions(value);
+}
+
+int object_option_parse(const char *text, Error **errp)
+{
+    bool is_json = *text == '{';
+    json_t *tree;
+    ObjectOptions *value;
+
+    if (!strcmp(text, "help") || !strcmp(text, "?")) {
+        return print_help();
+    }
+    tree = is_json ? json_parse_string(text, errp) : keyval_parse(text, "qom-type", NULL, errp);
     if (!tree) {
-        return NULL;
-    }
-    return *text == '{' ? qapi_from_json(&qapi_type_ObjectOptions, tree, errp)
-                        : qapi_from_keyval(&qapi_type_ObjectOptions, tree, errp);
-}
-
-static int make(const char *text, Error **errp)
-{
-    g_autoptr(ObjectOptions) options = parse(text, errp);
-
-    if (!options) {
         return -EINVAL;
     }
-    if (options->qom_type == OBJECT_TYPE_IOTHREAD) { /* a tool has but its main thread */
-        error_setg(errp, "invalid object type: %s", ObjectType_str(options->qom_type));
+    value = is_json ? qapi_from_json(&qapi_type_ObjectOptions, tree, errp)
+                    : qapi_from_keyval(&qapi_type_ObjectOptions, tree, errp);
+    json_decref(tree);
+    if (!value) {
         return -EINVAL;
     }
-    return user_object_add(options, errp);
-}
-
-bool object_option_make(const char *text)
-{
-    Error *err = NULL;
-
-    if (make(text, &err) < 0) {
-        error_report_err(err);
-        return false;
+    if (!is_offered(value->qom_type)) {
+        error_setg(errp, "invalid object type: %s", ObjectType_str(value->qom_type));
+        qapi_free_ObjectOptions(value);
+        return -EINVAL;
     }
-    return true;
+    if (!taken) {
+        taken = g_ptr_array_new_with_free_func(free_options);
+    }
+    g_ptr_array_add(taken, value);
+    return 0;
 }
 
-void objects_option_clear(void)
+int coroutine_fn object_options_co_make(Error **errp)
+{
+    int ret = 0;
+
+    for (guint i = 0; taken && ret == 0 && i < taken->len; i++) {
+        const ObjectOptions *o = g_ptr_array_index(taken, i);
+
+        ret = o->qom_type == OBJECT_TYPE_SECRET
+                  ? secret_object_co_add(o->id, &o->u.secret, errp)
+                  : throttle_group_object_add(o->id, &o->u.throttle_group, errp);
+    }
+    return ret;
+}
+
+void object_options_clear(void)
 {
     object_cleanup();
+    if (taken) {
+        g_ptr_array_free(taken, TRUE);
+        taken = NULL;
+    }
 }

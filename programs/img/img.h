@@ -34,6 +34,7 @@ enum {
     IMG_OPT_FIRST = 256,
     IMG_OPT_IMAGE_OPTS,
     IMG_OPT_OUTPUT,
+    IMG_OPT_OBJECT, /* of every command: img_args_next() takes it */
     IMG_OPT_FIRST_OWN = 300,
 };
 
@@ -43,6 +44,7 @@ typedef struct ImgCommand {
     const char *summary;      /* "Show what an image is", one line of the program's help */
     const char *operands;     /* "FILENAME [SIZE]" */
     const ImgOption *options; /* ends with an entry of zeros */
+    int object_failure;       /* exit status when an --object could not be made; 0: EXIT_FAILURE */
     int (*run)(ImgArgs *args);
 } ImgCommand;
 
@@ -67,6 +69,8 @@ enum {
 int img_args_next(ImgArgs *args, const char **ret_value);
 /* The exit status after IMG_ARGS_HELP or IMG_ARGS_FAILED. */
 int img_args_status(int code);
+/* The command's, when an --object could not be made. */
+int img_args_object_failure(void);
 /* What is left after IMG_ARGS_END. */
 int img_args_operand_count(const ImgArgs *args);
 const char *img_args_operand(const ImgArgs *args, int index); /* NULL: there are not as many */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "programs/common/object-option.h"
 #include "programs/img/img.h"
 
 /* Columns: options that are longer have their help on the next line. */
@@ -15,6 +16,10 @@ typedef struct ImgArgsParser {
     char *name; /* "qblk-img info", for getopt's messages */
 } ImgArgsParser;
 
+/* Of the one command that there is. */
+static int object_failure = EXIT_FAILURE;
+static bool object_failed;
+
 static ImgArgsParser *parser_new(const ImgCommand *command)
 {
     ImgArgsParser *p = g_new0(ImgArgsParser, 1);
@@ -23,7 +28,8 @@ static ImgArgsParser *parser_new(const ImgCommand *command)
     while (command->options[n].name) {
         n++;
     }
-    p->options = g_new0(struct option, n + 2);
+    object_failure = command->object_failure ? command->object_failure : EXIT_FAILURE;
+    p->options = g_new0(struct option, n + 3);
     p->letters = g_string_new("h");
     p->name = g_strdup_printf("%s %s", error_get_progname(), command->name);
     for (size_t i = 0; i < n; i++) {
@@ -39,6 +45,8 @@ static ImgArgsParser *parser_new(const ImgCommand *command)
         }
     }
     p->options[n] = (struct option){.name = "help", .val = 'h'};
+    p->options[n + 1] =
+        (struct option){.name = "object", .has_arg = required_argument, .val = IMG_OPT_OBJECT};
     return p;
 }
 
@@ -79,6 +87,8 @@ static void print_help(const ImgCommand *command)
     for (const ImgOption *o = command->options; o->name; o++) {
         print_option(o->code, o->name, o->arg, o->help);
     }
+    print_option(IMG_OPT_OBJECT, "object", "TYPE,id=ID[,...]",
+                 "an object that the image needs: a secret, a throttle-group");
 }
 
 static void print_try_help(const ImgArgs *args)
@@ -87,17 +97,36 @@ static void print_try_help(const ImgArgs *args)
             args->command->name);
 }
 
+/* 0: go on. */
+static int take_object(const char *text)
+{
+    Error *err = NULL;
+    int r = object_option_parse(text, &err);
+
+    if (r < 0) {
+        error_report_err(err);
+        object_failed = true;
+        return IMG_ARGS_FAILED;
+    }
+    return r == 0 ? 0 : IMG_ARGS_HELP;
+}
+
 int img_args_next(ImgArgs *args, const char **ret_value)
 {
-    int c;
+    int c, r = 0;
 
     if (!args->parser) {
         args->parser = parser_new(args->command);
         args->argv[0] = args->parser->name;
         optind = 0; /* getopt: begin anew */
     }
-    c = getopt_long(args->argc, args->argv, args->parser->letters->str, args->parser->options,
-                    NULL);
+    do {
+        c = getopt_long(args->argc, args->argv, args->parser->letters->str, args->parser->options,
+                        NULL);
+    } while (c == IMG_OPT_OBJECT && (r = take_object(optarg)) == 0);
+    if (c == IMG_OPT_OBJECT) {
+        return r;
+    }
     *ret_value = optarg;
     switch (c) {
     case -1:
@@ -115,7 +144,12 @@ int img_args_next(ImgArgs *args, const char **ret_value)
 
 int img_args_status(int code)
 {
-    return code == IMG_ARGS_HELP ? EXIT_SUCCESS : EXIT_FAILURE;
+    return code == IMG_ARGS_HELP ? EXIT_SUCCESS : object_failed ? object_failure : EXIT_FAILURE;
+}
+
+int img_args_object_failure(void)
+{
+    return object_failure;
 }
 
 int img_args_operand_count(const ImgArgs *args)

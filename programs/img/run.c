@@ -16,6 +16,7 @@
 
 #include "aio/timer.h"
 #include "block/graph/graph.h"
+#include "programs/common/object-option.h"
 #include "programs/img/img.h"
 #include "programs/img/run.h"
 #include "util/osdep.h"
@@ -128,7 +129,13 @@ static void end_signals(void)
 static void coroutine_fn run_entry(void *opaque)
 {
     Run *run = opaque;
+    Error *err = NULL;
 
+    if (object_options_co_make(&err) < 0) {
+        error_report_err(err);
+        run->status = img_args_object_failure();
+        return;
+    }
     run->status = run->entry(run->opaque);
 }
 
@@ -144,6 +151,7 @@ int img_run(ImgCoroutine *entry, void *opaque)
     }
     begin_signals();
     aio_run_co(run_entry, &run);
+    object_options_clear();
     end_signals();
     aio_cleanup();
     sig = __atomic_load_n(&signal_seen, __ATOMIC_ACQUIRE);

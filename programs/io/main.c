@@ -23,7 +23,6 @@ typedef struct Options {
     IoOpen open;
     bool image_opts, misaligned;
     GPtrArray *commands; /* of the argv's */
-    GPtrArray *objects;
 } Options;
 
 static const struct option long_options[] = {
@@ -79,22 +78,22 @@ static void print_help(FILE *to)
         error_get_progname(), error_get_progname());
 }
 
-static int trace_option(const char *text)
+/* Of --trace and --object, which may be "help".  -1: go on; else the exit status. */
+static int take_shared(int (*parse)(const char *text, Error **errp), const char *text)
 {
     Error *err = NULL;
-    int r = trace_option_parse(text, &err);
+    int r = parse(text, &err);
 
     if (r < 0) {
         error_report_err(err);
+        return EXIT_FAILURE;
     }
-    return r;
+    return r > 0 ? EXIT_SUCCESS : -1;
 }
 
 /* -1: go on; else the exit status. */
 static int take_option(Options *o, int c, const char *value)
 {
-    int r;
-
     switch (c) {
     case 'h':
         print_help(stdout);
@@ -103,8 +102,7 @@ static int take_option(Options *o, int c, const char *value)
         printf("%s version %s\n", error_get_progname(), QBLK_VERSION);
         return EXIT_SUCCESS;
     case 'T':
-        r = trace_option(value);
-        return r == 0 ? -1 : r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        return take_shared(trace_option_parse, value);
     case 'c':
         g_ptr_array_add(o->commands, (char *)value);
         return -1;
@@ -115,8 +113,7 @@ static int take_option(Options *o, int c, const char *value)
         o->misaligned = true;
         return -1;
     case OPT_OBJECT:
-        g_ptr_array_add(o->objects, (char *)value);
-        return -1;
+        return take_shared(object_option_parse, value);
     case OPT_IMAGE_OPTS:
         o->image_opts = true;
         return -1;
@@ -149,16 +146,6 @@ static int parse(Options *o, int argc, char **argv)
     return status;
 }
 
-static bool make_objects(const GPtrArray *texts)
-{
-    for (guint i = 0; i < texts->len; i++) {
-        if (!object_option_make(g_ptr_array_index(texts, i))) {
-            return false;
-        }
-    }
-    return true;
-}
-
 int main(int argc, char **argv)
 {
     Options o = {.open = {.image = {.writable = true}}};
@@ -170,20 +157,16 @@ int main(int argc, char **argv)
     register_drivers();
     argv[0] = (char *)error_get_progname(); /* for the messages of getopt */
     o.commands = g_ptr_array_new();
-    o.objects = g_ptr_array_new();
     status = parse(&o, argc, argv);
     if (status < 0 && aio_init(AIO_ENGINE_AUTO, &err) < 0) {
         error_report_err(err);
         status = EXIT_FAILURE;
     } else if (status < 0) {
         g_ptr_array_add(o.commands, NULL);
-        status = make_objects(o.objects)
-                     ? io_run(&o.open, o.image_opts, o.misaligned, (char *const *)o.commands->pdata)
-                     : EXIT_FAILURE;
-        objects_option_clear();
+        status = io_run(&o.open, o.image_opts, o.misaligned, (char *const *)o.commands->pdata);
+        object_options_clear();
         aio_cleanup();
     }
     g_ptr_array_free(o.commands, TRUE);
-    g_ptr_array_free(o.objects, TRUE);
     return status;
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "block/filters/blkdebug.h"
+#include "programs/common/object-option.h"
 #include "programs/io/io.h"
 
 typedef struct Run {
@@ -55,11 +56,16 @@ static void coroutine_fn run_entry(void *opaque)
 {
     Run *run = opaque;
     IoSession *io = &run->io;
+    Error *err = NULL;
 
     qemu_co_queue_init(&io->idle);
     qemu_co_queue_init(&io->stopped);
     blkdebug_set_hold_hook(request_stopped, io);
-    if ((run->how->image.filename || run->how->image.options) && io_co_open(io, run->how) < 0) {
+    if (object_options_co_make(&err) < 0) {
+        error_report_err(err);
+        run->status = EXIT_FAILURE;
+    } else if ((run->how->image.filename || run->how->image.options) &&
+               io_co_open(io, run->how) < 0) {
         run->status = EXIT_FAILURE;
     } else if (run->lines[0]) {
         run_lines(run);

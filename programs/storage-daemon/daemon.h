@@ -44,6 +44,8 @@ typedef struct DaemonOptions {
  * Return: 0 to go on; 1, help was given: end with success; -EINVAL with @errp.
  */
 int daemon_options_parse(int argc, char **argv, DaemonOptions *opts, Error **errp);
+/* "--blockdev driver=...: " in front of an error; not what is in a secret.  For who has ERRP_GUARD(). */
+void daemon_prepend_option(const DaemonOption *opt, Error **errp);
 void daemon_options_clear(DaemonOptions *opts);
 
 /* help.c */
@@ -63,14 +65,6 @@ int coroutine_fn daemon_co_make_chardev(json_t *tree, Error **errp);
 int daemon_activation_init(Error **errp);
 /* Serve QMP and NBD on them, but for those that options name themselves. */
 int coroutine_fn daemon_co_activate(const DaemonOptions *opts, Error **errp);
-
-/* background.c */
-/* Fork; in the parent never returns: waits for the child to be ready and exits as it says. */
-void daemon_background_start(void);
-/* In the child: let the parent go, give up the terminal.  No-op without daemon_background_start(). */
-void daemon_background_ready(void);
-int daemon_pidfile_write(const char *path, Error **errp);
-void daemon_pidfile_remove(void);
 
 /* ending/hurry.c */
 /* Where the end of the program has come to. */

@@ -63,7 +63,7 @@ static const char help_text[] =
     "                         listen for NBD clients ('--nbd-server help')\n"
     "\n"
     "  --object <type>,id=<id>[,<property>=<value>...]\n"
-    "                         an iothread, a throttle-group ('--object help',\n"
+    "                         an iothread, a secret, a throttle-group ('--object help',\n"
     "                         '--object <type>,help')\n"
     "\n"
     "The process:\n"

@@ -17,6 +17,7 @@
 #include "block/export/nbd-server.h"
 #include "monitor/commands.h"
 #include "monitor/monitor.h"
+#include "programs/common/background.h"
 #include "programs/common/drivers.h"
 #include "util/systemd.h"
 
@@ -56,6 +57,17 @@ static void report_engine(AioEngine wish)
     }
 }
 
+static bool write_pidfile(const char *path, Error **errp)
+{
+    ERRP_GUARD();
+
+    if (path && pidfile_write(path, errp) < 0) {
+        error_prepend(errp, "cannot create PID file: ");
+        return false;
+    }
+    return true;
+}
+
 static bool start(const DaemonOptions *opts, Error **errp)
 {
     Startup startup = {.opts = opts};
@@ -75,7 +87,7 @@ static bool start(const DaemonOptions *opts, Error **errp)
         return false;
     }
     error_free(startup.err);
-    return !opts->pidfile || daemon_pidfile_write(opts->pidfile, errp) == 0;
+    return write_pidfile(opts->pidfile, errp);
 }
 
 static int run(const DaemonOptions *opts)
@@ -89,7 +101,7 @@ static int run(const DaemonOptions *opts)
     }
     ok = start(opts, &err);
     if (ok) {
-        daemon_background_ready();
+        background_ready(false);
         systemd_notify("READY=1");
         daemon_run_main_loop();
     } else {
@@ -97,7 +109,7 @@ static int run(const DaemonOptions *opts)
     }
     aio_run_co(end_all, NULL);
     daemon_shutdown_done();
-    daemon_pidfile_remove();
+    pidfile_remove();
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -114,7 +126,7 @@ int main(int argc, char **argv)
     }
     if (r == 0) {
         if (opts.daemonize) {
-            daemon_background_start();
+            background_start();
         }
         daemon_shutdown_init();
         r = run(&opts);

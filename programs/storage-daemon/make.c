@@ -152,7 +152,7 @@ int coroutine_fn daemon_co_make(const DaemonOption *opt, Error **errp)
     int r = makers[opt->kind](opt, errp);
 
     if (r < 0) {
-        error_prepend(errp, "%s %s: ", opt->name, opt->text);
+        daemon_prepend_option(opt, errp);
     }
     return r;
 }

@@ -69,6 +69,21 @@ static bool option_asks_for_help(const char *text, char **ret_what)
     return false;
 }
 
+/* Objects are shown by type and name: what else was written may be a passphrase. */
+void daemon_prepend_option(const DaemonOption *opt, Error **errp)
+{
+    const char *type = json_string_value(json_object_get(opt->tree, "qom-type"));
+    const char *id = json_string_value(json_object_get(opt->tree, "id"));
+
+    if (opt->kind != DAEMON_OPT_OBJECT) {
+        error_prepend(errp, "%s %s: ", opt->name, opt->text);
+    } else if (type && id) {
+        error_prepend(errp, "%s %s,id=%s: ", opt->name, type, id);
+    } else {
+        error_prepend(errp, "%s %s: ", opt->name, type ? type : "...");
+    }
+}
+
 static int parse_make_option(DaemonOptions *opts, DaemonOptionKind kind, const char *text,
                              Error **errp)
 {
@@ -79,14 +94,14 @@ static int parse_make_option(DaemonOptions *opts, DaemonOptionKind kind, const c
         if (daemon_option_help(kind, what, errp)) {
             return 1;
         }
-        error_prepend(errp, "%s %s: ", opt.name, text);
+        daemon_prepend_option(&opt, errp);
         return -EINVAL;
     }
     opt.is_json = *text == '{';
     opt.tree = opt.is_json ? json_parse_string(text, errp)
                            : keyval_parse(text, make_options[kind].implied_key, NULL, errp);
     if (!opt.tree) {
-        error_prepend(errp, "%s %s: ", opt.name, text);
+        daemon_prepend_option(&opt, errp);
         return -EINVAL;
     }
     g_array_append_val(opts->make, opt);

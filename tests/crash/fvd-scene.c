@@ -262,9 +262,29 @@ static void coroutine_fn come_back(Scene *sc)
     s->length = s->next_length = sc->length;
 }
 
+/* S9: it was closed with what failed, and nobody's power was cut. */
+static void coroutine_fn look_again(Scene *sc)
+{
+    FvdStory *s = sc->story;
+    SectorModelCut *cut = sector_model_cut(s->model);
+    g_autofree uint8_t *buf = NULL;
+    BlockDriverState *bs;
+
+    scene_co_check(sc, &s->disks, 0);
+    sc->length = 0;
+    bs = fvd_story_co_open_on(s, "image", &s->disks, true, &error_abort);
+    buf = scene_co_contents(sc, bs);
+    bdrv_co_unref(bs);
+    scene_check_sectors(sc, cut, buf);
+    sector_model_cut_free(cut);
+    sector_model_reopen(s->model, buf);
+    s->length = s->next_length = sc->length;
+}
+
 static void coroutine_fn live(Scene *sc)
 {
     FvdStory *s = sc->story;
+    bool had_faults;
 
     if (g_rand_boolean(s->rand)) {
         test_cut_arm(s->disks.disk,
@@ -272,11 +292,13 @@ static void coroutine_fn live(Scene *sc)
     }
     if (fvd_story_co_open(s)) {
         fvd_story_co_run(s, g_rand_int_range(s->rand, 1, OPS_MAX));
-        fvd_story_co_close(s);
     }
+    had_faults = fvd_story_co_close(s);
     check_moments(sc);
     if (test_cut_is_off(s->disks.disk)) {
         come_back(sc);
+    } else if (had_faults) {
+        look_again(sc);
     }
     test_cut_arm(s->disks.disk, 0);
 }

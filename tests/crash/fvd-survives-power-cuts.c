@@ -19,6 +19,8 @@
  *                                  last chunk, and the disk is the same, also when power goes meanwhile
  *                              S8  the process was killed, and with its writes in memory still it is opened and used:
  *                                  as S1 to S3, and when power goes then each sector is one that may be
+ *                              S9  a disk failed, and the image was closed with that: as S1 and S7, and once a flush
+ *                                  has failed, each write and flush of that life has
  *
  * fvd-scene.c tells the stories, fvd-state.c looks at states.  SEED and SEEDS in the environment say which stories are
  * told; what fails names its seed, moment and fate.
@@ -133,6 +135,37 @@ static void coroutine_fn test_resize_prefetch(void)
     tell_some(FVD_STORY_RESIZE | FVD_STORY_PREFETCH | FVD_STORY_BASE | FVD_STORY_GIVE_BACK);
 }
 
+static void coroutine_fn test_faults(void)
+{
+    tell_some(FVD_STORY_FAULTS | FVD_STORY_NO_BASE | FVD_STORY_GIVE_BACK);
+}
+
+static void coroutine_fn test_faults_base(void)
+{
+    tell_some(FVD_STORY_FAULTS | FVD_STORY_BASE | FVD_STORY_SUMS);
+}
+
+static void coroutine_fn test_faults_tiny(void)
+{
+    tell_some(FVD_STORY_FAULTS | FVD_STORY_TINY_JOURNAL | FVD_STORY_FLUSH_STORM);
+}
+
+static void coroutine_fn test_faults_data_file(void)
+{
+    tell_some(FVD_STORY_FAULTS | FVD_STORY_DATA_FILE);
+}
+
+static void coroutine_fn test_faults_prefetch(void)
+{
+    tell_some(FVD_STORY_FAULTS | FVD_STORY_PREFETCH | FVD_STORY_COPY_ON_READ | FVD_STORY_BASE |
+              FVD_STORY_GIVE_BACK);
+}
+
+static void coroutine_fn test_faults_resize(void)
+{
+    tell_some(FVD_STORY_FAULTS | FVD_STORY_RESIZE);
+}
+
 static void add_tests(void)
 {
     bdrv_fvd_register();
@@ -161,6 +194,17 @@ static void add_tests(void)
                    test_resize_prefetch);
     block_test_add("/crash/fvd/a base that is copied, and chunks given back, survive the power",
                    test_prefetch_and_all);
+    block_test_add("/crash/fvd/a disk that fails now and then, and then the power", test_faults);
+    block_test_add("/crash/fvd/a disk over a base that fails now and then, and then the power",
+                   test_faults_base);
+    block_test_add("/crash/fvd/a journal that is filled again on a disk that fails, and the power",
+                   test_faults_tiny);
+    block_test_add("/crash/fvd/a data file that fails now and then, and then the power",
+                   test_faults_data_file);
+    block_test_add("/crash/fvd/a base that is copied to a disk that fails, and then the power",
+                   test_faults_prefetch);
+    block_test_add("/crash/fvd/a disk that is resized on one that fails, and then the power",
+                   test_faults_resize);
 }
 
 int main(int argc, char **argv)

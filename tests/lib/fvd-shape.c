@@ -181,7 +181,9 @@ void fvd_disks_new(FvdStory *s, const char *prefix, FvdDisks *ret_disks)
 
 void coroutine_fn fvd_disks_free(FvdDisks *disks)
 {
-    bdrv_co_unref(disks->disk);
+    if (disks->disk) {
+        bdrv_co_unref(disks->disk);
+    }
     if (disks->data) {
         bdrv_co_unref(disks->data);
     }

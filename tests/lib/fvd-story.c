@@ -6,6 +6,7 @@
 #include "block/open/open.h"
 #include "tests/lib/block-test.h"
 #include "tests/lib/fvd-story.h"
+#include "tests/lib/test-faulty.h"
 #include "tests/lib/test-slow.h"
 #include "util/osdep.h"
 
@@ -89,14 +90,65 @@ int coroutine_fn fvd_story_co_check(FvdStory *s, const FvdDisks *on, BdrvCheckRe
     return err;
 }
 
+static void plan_faults(FvdStory *s, TestFaultyPlan *ret_plan)
+{
+    const unsigned all =
+        TEST_FAULTY_READ | TEST_FAULTY_WRITE | TEST_FAULTY_FLUSH | TEST_FAULTY_TRUNCATE;
+    const TestFaultyPlan plans[] = {
+        {0},
+        {.ops = TEST_FAULTY_FLUSH, .one_in = 6, .most = 1, .error = EIO},
+        {.ops = TEST_FAULTY_WRITE, .one_in = 30, .most = 2, .error = EIO},
+        {.ops = TEST_FAULTY_WRITE, .one_in = 6, .error = EIO},
+        {.ops = TEST_FAULTY_WRITE | TEST_FAULTY_TRUNCATE, .one_in = 8, .error = ENOSPC},
+        {.ops = TEST_FAULTY_TRUNCATE, .one_in = 2, .error = ENOSPC},
+        {.ops = TEST_FAULTY_READ, .one_in = 10, .error = EIO},
+        {.ops = all, .one_in = 40, .error = EIO},
+        {.ops = all, .one_in = 20, .most = 1, .error = EIO},
+    };
+
+    *ret_plan = plans[g_rand_int_range(s->rand, 0, ARRAY_SIZE(plans))];
+}
+
+/* The node that the image is on, and the one below that fails; both are the story's. */
+static BlockDriverState *slow_disk(FvdStory *s, const char *name, BlockDriverState *disk,
+                                   const TestFaultyPlan *plan, BlockDriverState **ret_faulty)
+{
+    g_autofree char *slow = g_strdup_printf("slow-%s", name);
+    g_autofree char *faulty = g_strdup_printf("faulty-%s", name);
+
+    if (!disk) {
+        return NULL;
+    }
+    if (s->wants & FVD_STORY_FAULTS) {
+        *ret_faulty = disk = test_faulty_new(faulty, disk, s->rand);
+        test_faulty_set(disk, plan);
+    }
+    return test_slow_new(slow, disk, s->rand, DELAY_NS);
+}
+
+bool fvd_story_had_faults(const FvdStory *s)
+{
+    return (s->faulty.disk && test_faulty_count(s->faulty.disk)) ||
+           (s->faulty.data && test_faulty_count(s->faulty.data));
+}
+
+/* Without power, or on a disk that fails, everything may; else nothing may, but for a lack of space. */
+static bool may_fail(const FvdStory *s)
+{
+    return test_cut_is_off(s->disks.disk) || fvd_story_had_faults(s);
+}
+
 bool coroutine_fn fvd_story_co_open(FvdStory *s)
 {
+    TestFaultyPlan plan = {0};
     Error *err = NULL;
 
-    s->slow.disk = test_slow_new("slow-disk", s->disks.disk, s->rand, DELAY_NS);
-    if (s->disks.data) {
-        s->slow.data = test_slow_new("slow-data", s->disks.data, s->rand, DELAY_NS);
+    if (s->wants & FVD_STORY_FAULTS) {
+        plan_faults(s, &plan);
     }
+    s->failed = s->resizing = false;
+    s->slow.disk = slow_disk(s, "disk", s->disks.disk, &plan, &s->faulty.disk);
+    s->slow.data = slow_disk(s, "data", s->disks.data, &plan, &s->faulty.data);
     if (s->disks.base) {
         s->slow.base = test_slow_new("slow-base", s->disks.base, s->rand, DELAY_NS);
     }
@@ -104,11 +156,10 @@ bool coroutine_fn fvd_story_co_open(FvdStory *s)
     memset(s->stored, 0, s->shape.base_bytes / SECTOR_MODEL_BYTES);
     s->image = fvd_story_co_open_on(s, "image", &s->slow, false, &err);
     if (!s->image) {
-        if (!test_cut_is_off(s->disks.disk)) {
+        if (!may_fail(s)) {
             g_error("SEED=%u: the image cannot be opened: %s", s->seed, error_get_pretty(err));
         }
         error_free(err);
-        fvd_story_co_close(s);
         return false;
     }
     s->user =
@@ -116,14 +167,19 @@ bool coroutine_fn fvd_story_co_open(FvdStory *s)
     return true;
 }
 
-void coroutine_fn fvd_story_co_close(FvdStory *s)
+bool coroutine_fn fvd_story_co_close(FvdStory *s)
 {
+    bool had_faults;
+
     if (s->image) {
         block_test_co_user_free(s->user);
         bdrv_co_unref(s->image);
     }
+    had_faults = fvd_story_had_faults(s);
     fvd_disks_free(&s->slow);
+    fvd_disks_free(&s->faulty);
     s->image = NULL;
+    return had_faults;
 }
 
 /* ------------------------------------------------------------------------------------------------ guests */
@@ -168,18 +224,27 @@ static void mark_written(FvdStory *s, int64_t first, int64_t n)
     }
 }
 
-/* Without power everything may fail; else nothing may, but for a lack of space. */
 static int outcome(FvdStory *s, const char *what, int ret)
 {
-    if (ret < 0 && ret != -ENOSPC && !test_cut_is_off(s->disks.disk)) {
+    if (ret < 0 && ret != -ENOSPC && !may_fail(s)) {
         g_error("SEED=%u: a %s failed with %d", s->seed, what, ret);
     }
     return ret;
 }
 
+/* @failed: as it was when the request began. */
+static int outcome_after(FvdStory *s, const char *what, bool failed, int ret)
+{
+    if (failed && ret >= 0) {
+        g_error("SEED=%u: a %s succeeded, after a flush had failed", s->seed, what);
+    }
+    return outcome(s, what, ret);
+}
+
 static void coroutine_fn one_write(FvdStory *s)
 {
     bool fua = g_rand_int_range(s->rand, 0, 10) == 0 && !(s->wants & FVD_STORY_NO_FLUSH);
+    bool failed = s->failed;
     g_autofree uint8_t *buf = NULL;
     SectorModelOp op;
     int64_t first, n;
@@ -192,7 +257,7 @@ static void coroutine_fn one_write(FvdStory *s)
     sector_model_fill(buf, op.id, first, n);
     ret = bdrv_co_pwrite(s->user, first * SECTOR_MODEL_BYTES, n * SECTOR_MODEL_BYTES, buf,
                          fua ? BDRV_REQ_FUA : 0);
-    sector_model_write_end(s->model, &op, outcome(s, "write", ret), fua);
+    sector_model_write_end(s->model, &op, outcome_after(s, "write", failed, ret), fua);
 }
 
 static void coroutine_fn one_zeroes(FvdStory *s, SectorModelKind kind)
@@ -243,11 +308,13 @@ static void coroutine_fn one_read(FvdStory *s)
 static void coroutine_fn one_flush(FvdStory *s)
 {
     uint32_t began = sector_model_flush_begin(s->model);
-    int ret = outcome(s, "flush", bdrv_co_flush(s->image));
+    bool failed = s->failed;
+    int ret = outcome_after(s, "flush", failed, bdrv_co_flush(s->image));
 
-    if (ret < 0 && !test_cut_is_off(s->disks.disk)) {
+    if (ret < 0 && !may_fail(s)) {
         g_error("SEED=%u: a flush failed with %d", s->seed, ret);
     }
+    s->failed |= ret < 0;
     sector_model_flush_end(s->model, began, ret);
 }
 
@@ -273,7 +340,7 @@ static void coroutine_fn one_resize(FvdStory *s)
         sector_model_write_begin(s->model, SECTOR_MODEL_ZEROES, to, now - to, &op);
     }
     ret = bdrv_co_truncate(s->user, s->next_length, true, PREALLOC_MODE_OFF, 0, &err);
-    if (ret < 0 && !test_cut_is_off(s->disks.disk)) {
+    if (ret < 0 && !may_fail(s)) {
         g_error("SEED=%u: from %" PRId64 " to %" PRId64 " sectors: %s", s->seed, now, to,
                 error_get_pretty(err));
     }
@@ -284,7 +351,7 @@ static void coroutine_fn one_resize(FvdStory *s)
     if (ret >= 0) {
         s->length = s->next_length;
     }
-    s->resizing = false;
+    s->resizing = ret < 0; /* either is its length, until it is opened again */
 }
 
 static void coroutine_fn one_op(FvdStory *s)
@@ -396,7 +463,8 @@ void coroutine_fn fvd_story_co_run(FvdStory *s, unsigned ops)
     while (s->running > 0) {
         qemu_co_sleep_ns(100);
     }
-    if (!test_cut_is_off(s->disks.disk)) {
+    if (!test_cut_is_off(s->disks.disk) &&
+        !s->resizing) { /* of two lengths what is seen may not stay */
         look_around(s);
     }
 }

@@ -2,8 +2,8 @@
 /*
  * fvd-story: an FVD image on disks whose power may be cut, guests that write to it at random, and what must be in it.
  *
- *      guests ──▶ image (fvd) ──▶ slow-disk ──▶ disk (test-cut) ──┐
- *         │          │     └────▶ slow-data ──▶ data (test-cut) ──┴─ one switch
+ *      guests ──▶ image (fvd) ──▶ slow-disk ─ (faulty-disk) ─▶ disk (test-cut) ──┐
+ *         │          │     └────▶ slow-data ─ (faulty-data) ─▶ data (test-cut) ──┴─ one switch
  *         ▼          └─────▶ slow-base ──▶ base (test-ram)
  *      sector-model
  *
@@ -47,6 +47,7 @@ enum {
     FVD_STORY_PREFETCH = 1 << 11, /* beside the guests the base is copied into the image */
     FVD_STORY_RESIZE =
         1 << 12, /* a file; the disk grows and shrinks, and the table may have to move */
+    FVD_STORY_FAULTS = 1 << 13, /* in most lives the disks fail now and then */
 };
 
 /* The nodes that an image is on. */
@@ -67,7 +68,8 @@ typedef struct FvdStory {
     /* Sectors of the base: whose block was written, stored, in this life; that nobody may look for there any more. */
     uint8_t *written, *stored, *gone;
     /* While the image is open. */
-    FvdDisks slow;
+    FvdDisks slow, faulty;
+    bool failed; /* a flush has: each write and flush that begins from now on fails, too */
     BlockDriverState *image;
     BdrvChild *user;
     unsigned running; /* guests, and who prefetches */
@@ -97,9 +99,13 @@ BlockDriverState *coroutine_fn fvd_story_co_open_on(FvdStory *s, const char *nod
 int coroutine_fn fvd_story_co_check(FvdStory *s, const FvdDisks *on, BdrvCheckResult *ret,
                                     unsigned fix, Error **errp);
 
-/* Open it, slow; false if the power went meanwhile.  And close it, whether there is power or not. */
+/*
+ * Open it, slow; false if the power went meanwhile, or a disk has failed.  And close it in any case; that gives whether
+ * a disk has failed in this life.
+ */
 bool coroutine_fn fvd_story_co_open(FvdStory *s);
-void coroutine_fn fvd_story_co_close(FvdStory *s);
+bool coroutine_fn fvd_story_co_close(FvdStory *s);
+bool fvd_story_had_faults(const FvdStory *s);
 /* Guests write, read and flush, @ops times in all or until the power is off.  What they read is checked. */
 void coroutine_fn fvd_story_co_run(FvdStory *s, unsigned ops);
 /* Who prefetches, if anybody does: some of the base, or all; ends when it is done, or without power. */

@@ -351,6 +351,23 @@ char *sector_model_cut_describe(const SectorModelCut *cut, int64_t sector)
     return g_string_free(text, false);
 }
 
+void sector_model_reopen(SectorModel *m, const void *buf)
+{
+    m->now++;
+    for (int64_t i = 0; i < m->n; i++) {
+        const uint8_t *sector = (const uint8_t *)buf + i * SECTOR_MODEL_BYTES;
+        uint32_t id = sector_model_id(sector, i);
+        Sector *s = &m->sectors[i];
+
+        for (unsigned k = 0; k < s->n; k++) {
+            if (s->writers[k].id == id) {
+                s->writers[k] = (Writer){.id = id, .began = m->now, .ended = m->now};
+                break;
+            }
+        }
+    }
+}
+
 void sector_model_restart(SectorModel *m, const void *buf)
 {
     m->now++;

@@ -90,6 +90,12 @@ int64_t sector_model_cut_check(const SectorModelCut *cut, const void *buf);
 /* "12 17 3": what the sector may be; g_free() it. */
 char *sector_model_cut_describe(const SectorModelCut *cut, int64_t sector);
 
+/*
+ * After the disk was closed, with what is in memory lost, and opened again, with power all the time: @buf is what is
+ * read from now on, nothing in flight.  What is durable is not another.
+ */
+void sector_model_reopen(SectorModel *m, const void *buf);
+
 /* After the power is back: the disk is this, and all of it durable. */
 void sector_model_restart(SectorModel *m, const void *buf);
 

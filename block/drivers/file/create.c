@@ -198,4 +198,5 @@ const BlockDriverImage file_image = {
     .create_options = file_create_options,
     .co_get_info = file_co_get_info,
     .co_get_specific_info = file_co_get_specific_info,
+    .get_specific_stats = file_get_specific_stats,
 };

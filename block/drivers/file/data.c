@@ -196,6 +196,16 @@ static int discard_device_blocking(void *opaque)
     return ioctl(args->fd, BLKDISCARD, args->range) < 0 ? -errno : 0;
 }
 
+static void count_discard(FileState *s, int64_t bytes, int ret)
+{
+    if (ret < 0) {
+        __atomic_add_fetch(&s->discards_failed, 1, __ATOMIC_RELAXED);
+    } else {
+        __atomic_add_fetch(&s->discards_ok, 1, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&s->discarded_bytes, bytes, __ATOMIC_RELAXED);
+    }
+}
+
 static int coroutine_fn file_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes)
 {
     FileState *s = bs->opaque;
@@ -214,6 +224,7 @@ static int coroutine_fn file_co_pdiscard(BlockDriverState *bs, int64_t offset, i
                             offset, bytes);
     }
     file_status_written(s, offset, bytes);
+    count_discard(s, bytes, ret);
     return ret;
 }
 

@@ -52,6 +52,8 @@ typedef struct FileState {
 
     /* Atomic; 0 or the negative errno of the fdatasync that failed (rule F2 in file.c). */
     int flush_error;
+    /* Atomic: discards since the node was opened. */
+    uint64_t discards_ok, discards_failed, discarded_bytes;
 } FileState;
 
 /* open.c: worker functions and what they report. */
@@ -71,6 +73,9 @@ void coroutine_fn file_co_close_fd(int fd);
 /* life.c */
 extern const BlockDriverLife file_life;
 AioFileEngine file_engine(const FileState *s);
+
+/* info.c */
+BlockStatsSpecific *file_get_specific_stats(BlockDriverState *bs);
 
 /* data.c, status.c, resize.c, create.c */
 extern const BlockDriverData file_data;

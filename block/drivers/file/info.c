@@ -45,3 +45,16 @@ ImageInfoSpecific *coroutine_fn file_co_get_specific_info(BlockDriverState *bs, 
     info->u.file.data->extent_size_hint = args.hint;
     return info;
 }
+
+BlockStatsSpecific *file_get_specific_stats(BlockDriverState *bs)
+{
+    FileState *s = bs->opaque;
+    BlockStatsSpecific *stats = g_new0(BlockStatsSpecific, 1);
+    BlockStatsSpecificFile *f = s->h.is_device ? &stats->u.host_device : &stats->u.file;
+
+    stats->driver = s->h.is_device ? BLOCKDEV_DRIVER_HOST_DEVICE : BLOCKDEV_DRIVER_FILE;
+    f->discard_nb_ok = __atomic_load_n(&s->discards_ok, __ATOMIC_RELAXED);
+    f->discard_nb_failed = __atomic_load_n(&s->discards_failed, __ATOMIC_RELAXED);
+    f->discard_bytes_ok = __atomic_load_n(&s->discarded_bytes, __ATOMIC_RELAXED);
+    return stats;
+}

@@ -32,9 +32,12 @@ NbdExport *nbd_export_next(NbdExport *exp)
 
 uint16_t nbd_export_flags(const NbdExport *exp, NbdMode mode)
 {
-    uint16_t flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
-                     NBD_FLAG_SEND_CACHE | NBD_FLAG_CAN_MULTI_CONN; /* N5 */
+    uint16_t flags =
+        NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE;
 
+    if (nbd_server_has_room_for_two()) {
+        flags |= NBD_FLAG_CAN_MULTI_CONN; /* N5 */
+    }
     if (exp->read_only) {
         flags |= NBD_FLAG_READ_ONLY;
     } else {

@@ -191,6 +191,9 @@ int coroutine_fn nbd_co_block_status(NbdRequest *req);
 void nbd_reply_prepare(NbdRequest *req);
 void coroutine_fn nbd_reply_send(NbdRequest *req);
 
+/* server.c.  Main thread.  May a client have a second connection? */
+bool nbd_server_has_room_for_two(void);
+
 /* export.c.  Main thread. */
 NbdExport *nbd_export_find(const char *name, size_t length);
 NbdExport *nbd_export_next(NbdExport *exp);

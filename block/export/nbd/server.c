@@ -44,6 +44,7 @@ static CoQueue nbd_connections_gone = {.entries =
                                            QSIMPLEQ_HEAD_INITIALIZER(nbd_connections_gone.entries)};
 static unsigned nbd_connections;
 static bool nbd_server_held; /* nobody is accepted: see nbd_server_hold() */
+static void (*nbd_gone_hook)(bool served, unsigned left);
 
 bool nbd_server_is_running(void)
 {
@@ -118,8 +119,9 @@ static void set_accepting(NbdServer *server, bool accepting);
 static void connection_gone(void *opaque)
 {
     NbdClient *client = opaque;
+    bool served = client->exp != NULL;
 
-    if (client->exp) {
+    if (served) {
         nbd_export_detach(client);
     }
     if (nbd_server && QTAILQ_IN_USE(client, server_next)) {
@@ -130,6 +132,9 @@ static void connection_gone(void *opaque)
     nbd_client_free(client);
     if (--nbd_connections == 0) {
         qemu_co_queue_restart_all(&nbd_connections_gone);
+    }
+    if (nbd_gone_hook) {
+        nbd_gone_hook(served, nbd_connections);
     }
 }
 
@@ -223,6 +228,16 @@ void nbd_server_hold(bool held)
     if (nbd_server) {
         set_accepting(nbd_server, true);
     }
+}
+
+void nbd_server_set_gone_hook(void (*hook)(bool served, unsigned left))
+{
+    nbd_gone_hook = hook;
+}
+
+bool nbd_server_has_room_for_two(void)
+{
+    return !nbd_server || nbd_server->max_connections != 1;
 }
 
 static int check_listening(int fd, Error **errp)

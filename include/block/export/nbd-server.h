@@ -26,5 +26,10 @@ char *nbd_server_uri(const char *name, Error **errp);
  * would send the first client away.  Affects a server that runs and any that is started later.
  */
 void nbd_server_hold(bool held);
+/*
+ * @hook is called when a connection has ended: whether it had come to transmission, and how many there are
+ * still.  For a program that lives for its clients.  Main thread; NULL: nobody.
+ */
+void nbd_server_set_gone_hook(void (*hook)(bool served, unsigned left));
 
 #endif

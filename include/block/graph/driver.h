@@ -223,6 +223,8 @@ typedef struct BlockDriverImage {
     int coroutine_fn (*co_get_info)(BlockDriverState *bs, BlockDriverInfo *ret_info);
     /* For qapi_free_ImageInfoSpecific(); NULL, with @errp set or not: nothing to tell. */
     ImageInfoSpecific *coroutine_fn (*co_get_specific_info)(BlockDriverState *bs, Error **errp);
+    /* Main thread, any moment.  What only this driver counts; for qapi_free_BlockStatsSpecific() */
+    BlockStatsSpecific *(*get_specific_stats)(BlockDriverState *bs);
     /*
      * @fix: BDRV_FIX_*; then the node is writable.  0: checked, whatever was found; negative errno: could not
      * be checked.  The node was opened with BDRV_O_CHECK: it may be damaged.

@@ -182,6 +182,7 @@ const ImgCommand img_compare = {
     .name = "compare",
     .summary = "Find out whether two images show the same",
     .operands = "FILENAME1 FILENAME2",
+    .object_failure = STATUS_NOT_OPENED,
     .options = options,
     .run = compare_run,
 };

@@ -89,6 +89,11 @@ static void coroutine_fn nbd_uri_is_a_server(void)
         {"nbd+unix:///disk?socket=/run/a%26b", "unix /run/a&b  disk"},
         {"nbd+unix://?socket=s", "unix s  "},
         {"nbd+vsock://3:9/x", "vsock 3 9 x"},
+        {"nbd+tcp://host:7/x", "inet host 7 x"},
+        {"nbd:host:7", "inet host 7 "},
+        {"nbd:[::1]:7:exportname=a b:c", "inet ::1 7 a b:c"},
+        {"nbd:unix:/run/s", "unix /run/s  "},
+        {"nbd:unix:s:exportname=x", "unix s  x"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(uris); i++) {
@@ -107,6 +112,10 @@ static void coroutine_fn nbd_uri_is_a_server(void)
     fails("has a host and no parameters", "nbd://host/disk?socket=s", "raw");
     fails("a user and a fragment", "nbd://me@host/", "raw");
     fails("NBD URI", "nbd://host:port/", "raw");
+    fails("no address of an NBD server", "nbd:", "raw");
+    fails("no address of an NBD server", "nbd:host", "raw");
+    fails("no address of an NBD server", "nbd::7", "raw");
+    fails("no address of an NBD server", "nbd:[::1]", "raw");
 }
 
 static void coroutine_fn nonsense_is_refused(void)

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * background.c - --daemonize and --pidfile
+ * background.c - a program in the background, and the file with its process ID
  *
  *      parent ──fork──▶ child ──makes all──▶ ready ──▶ serves
  *        │                                     │
  *        └──────── waits on a pipe ◀───────────┘
  *        exits 0 when the child is ready, 1 when the child is gone before that
  */
-#include "daemon.h"
+#include "programs/common/background.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -32,7 +33,7 @@ static void background_wait(int fd)
     _exit(n == 1 ? 0 : 1);
 }
 
-void daemon_background_start(void)
+void background_start(void)
 {
     int fds[2];
     pid_t pid;
@@ -55,7 +56,7 @@ void daemon_background_start(void)
     setsid();
 }
 
-void daemon_background_ready(void)
+void background_ready(bool keep_stderr)
 {
     char ready = 1;
     ssize_t n;
@@ -66,7 +67,7 @@ void daemon_background_ready(void)
     }
     null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null >= 0) {
-        for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        for (int fd = STDIN_FILENO; fd <= (keep_stderr ? STDOUT_FILENO : STDERR_FILENO); fd++) {
             dup2(null, fd);
         }
         if (null > STDERR_FILENO) {
@@ -95,13 +96,13 @@ static int pidfile_open_locked(const char *path, Error **errp)
         if (fd < 0) {
             int err = errno;
 
-            error_setg_errno(errp, err, "cannot create PID file: Could not create '%s'", path);
+            error_setg_errno(errp, err, "Could not create '%s'", path);
             return -err;
         }
         if (fcntl(fd, F_SETLK, &lock) < 0) {
             int err = errno;
 
-            error_setg_errno(errp, err, "cannot create PID file: Cannot lock pid file");
+            error_setg_errno(errp, err, "Cannot lock pid file");
             close(fd);
             return -err;
         }
@@ -113,7 +114,7 @@ static int pidfile_open_locked(const char *path, Error **errp)
     }
 }
 
-int daemon_pidfile_write(const char *path, Error **errp)
+int pidfile_write(const char *path, Error **errp)
 {
     int fd = pidfile_open_locked(path, errp);
     int r = 0;
@@ -123,7 +124,7 @@ int daemon_pidfile_write(const char *path, Error **errp)
     }
     if (ftruncate(fd, 0) < 0 || dprintf(fd, "%jd\n", (intmax_t)getpid()) < 0) {
         r = -errno;
-        error_setg_errno(errp, -r, "cannot create PID file: Failed to write '%s'", path);
+        error_setg_errno(errp, -r, "Failed to write '%s'", path);
         close(fd);
         return r;
     }
@@ -132,7 +133,7 @@ int daemon_pidfile_write(const char *path, Error **errp)
     return 0;
 }
 
-void daemon_pidfile_remove(void)
+void pidfile_remove(void)
 {
     if (pidfile_fd >= 0) {
         unlink(pidfile_path);
