@@ -19,6 +19,7 @@ static void moment_free(void *opaque)
     test_cut_image_free(m->data);
     sector_model_cut_free(m->cut);
     g_free(m->gone);
+    g_free(m->bitmaps);
     g_free(m);
 }
 
@@ -41,6 +42,7 @@ static void remember_moment(void *opaque)
     if (s->wants & FVD_STORY_PREFETCH) {
         m->gone = g_memdup2(s->gone, s->shape.base_bytes / SECTOR_MODEL_BYTES);
     }
+    m->bitmaps = fvd_story_bitmap_states(s);
     g_ptr_array_add(sc->moments, m);
 }
 
@@ -128,6 +130,18 @@ static void check_length(Scene *sc, int64_t length)
     sc->length = length;
 }
 
+/* BM1 */
+static void check_bitmaps(Scene *sc, BlockDriverState *bs, const uint8_t *disk)
+{
+    g_autofree FvdStoryBitmapState *now = sc->moment ? NULL : fvd_story_bitmap_states(sc->story);
+    g_autofree char *what =
+        fvd_story_check_bitmaps(sc->story, bs, now ? now : sc->moment->bitmaps, disk);
+
+    if (what) {
+        scene_wrong(sc, "%s", what);
+    }
+}
+
 uint8_t *coroutine_fn scene_co_contents(Scene *sc, BlockDriverState *bs)
 {
     BdrvChild *user = block_test_user(bs, BLK_PERM_CONSISTENT_READ);
@@ -138,6 +152,7 @@ uint8_t *coroutine_fn scene_co_contents(Scene *sc, BlockDriverState *bs)
     }
     block_test_co_user_free(user);
     check_length(sc, bdrv_getlength(bs));
+    check_bitmaps(sc, bs, buf);
     return buf;
 }
 

@@ -16,6 +16,7 @@ typedef struct Moment {
     SectorModelCut *cut;
     int64_t lengths[2]; /* one of them is the disk's */
     uint8_t *gone;      /* of the base: garbage there, and nobody may look.  NULL: nothing yet */
+    FvdStoryBitmapState *bitmaps;
 } Moment;
 
 typedef struct Scene {

@@ -68,6 +68,9 @@ static unsigned coroutine_fn recover(Scene *sc, const uint8_t *want)
     if (known) {
         scene_expect(sc, expected, peeked, "closed");
     }
+    if (sc->story->wants & FVD_STORY_BITMAPS) { /* which have been written again */
+        g_free(scene_co_look(sc));
+    }
     if (g_rand_int_range(sc->rand, 0, CHECK) == 0) {
         scene_co_check(sc, &sc->bench, 0);
     }

@@ -21,6 +21,8 @@
  *                                  as S1 to S3, and when power goes then each sector is one that may be
  *                              S9  a disk failed, and the image was closed with that: as S1 and S7, and once a flush
  *                                  has failed, each write and flush of that life has
+ *                              BM1  a dirty bitmap that is believed has a bit for each sector that is not as it was
+ *                                  when it was made; one that was removed is not there, others are by their names
  *
  * fvd-scene.c tells the stories, fvd-state.c looks at states.  SEED and SEEDS in the environment say which stories are
  * told; what fails names its seed, moment and fate.
@@ -29,6 +31,7 @@
 #include "block/drivers/drivers.h"
 #include "tests/crash/fvd-scene.h"
 #include "tests/lib/block-test.h"
+#include "util/log.h"
 #include "util/osdep.h"
 
 /* Stories of each kind, where the environment does not say it: in a second or two, some thousand states. */
@@ -166,9 +169,25 @@ static void coroutine_fn test_faults_resize(void)
     tell_some(FVD_STORY_FAULTS | FVD_STORY_RESIZE);
 }
 
+static void coroutine_fn test_bitmaps(void)
+{
+    tell_some(FVD_STORY_BITMAPS | FVD_STORY_GIVE_BACK);
+}
+
+static void coroutine_fn test_bitmaps_base(void)
+{
+    tell_some(FVD_STORY_BITMAPS | FVD_STORY_BASE | FVD_STORY_TINY_JOURNAL);
+}
+
+static void coroutine_fn test_bitmaps_faults(void)
+{
+    tell_some(FVD_STORY_BITMAPS | FVD_STORY_FAULTS);
+}
+
 static void add_tests(void)
 {
     bdrv_fvd_register();
+    log_set_level(LOG_LEVEL_ERROR); /* that bitmaps are lost is no news */
     qemu_clock_set_virtual(true);
     block_test_add("/crash/fvd/writes that allocate survive the power", test_writes);
     block_test_add("/crash/fvd/blocks that were in the base survive the power", test_base);
@@ -205,6 +224,12 @@ static void add_tests(void)
                    test_faults_prefetch);
     block_test_add("/crash/fvd/a disk that is resized on one that fails, and then the power",
                    test_faults_resize);
+    block_test_add("/crash/fvd/dirty bitmaps that are stored and removed survive the power",
+                   test_bitmaps);
+    block_test_add("/crash/fvd/dirty bitmaps of a disk over a base survive the power",
+                   test_bitmaps_base);
+    block_test_add("/crash/fvd/dirty bitmaps on a disk that fails, and then the power",
+                   test_bitmaps_faults);
 }
 
 int main(int argc, char **argv)

@@ -7,8 +7,9 @@
     tests/crash/mutants.py --seeds N        so many stories of each kind are told to find one (150)
     tests/crash/mutants.py --dir DIR        where the copy of the tree is made, and kept for the next time
 
-The first lines of a patch say which rule it breaks (docs/formats/fvd.rst, "Order of writes").  The tree without a
-mistake is built and tested first.  Stories are told in batches, and the first one that fails is enough.
+The first lines of a patch say which rule it breaks (docs/formats/fvd.rst, "Order of writes" and "Dirty bitmaps";
+others are at the heads of the driver's files).  The tree without a mistake is built and tested first.  Stories are
+told in batches, and the first one that fails is enough.
 """
 import argparse
 import pathlib

@@ -11,6 +11,8 @@
 #define GARBAGE_BYTE 0xEE
 /* Tables that have moved. */
 #define RESIZE_ROOM  (64 * KiB)
+/* Three areas, of a page for the directory and one for each bitmap. */
+#define BITMAPS_ROOM (64 * KiB)
 
 static int64_t one_of(GRand *rand, const int64_t *sizes, int n)
 {
@@ -77,6 +79,9 @@ static void choose_shape(FvdStory *s)
     shape->device &= !(s->wants & FVD_STORY_RESIZE);
     shape->data_file = s->wants & FVD_STORY_DATA_FILE || g_rand_int_range(rand, 0, 6) == 0;
     shape->grow_unit = g_rand_int_range(rand, 0, 2) ? 0 : 4 * shape->chunk_size;
+    if (s->wants & FVD_STORY_BITMAPS) {
+        return;
+    }
     if (base && !shape->device && g_rand_int_range(rand, 0, 8) == 0) {
         shape->chunk_size = 0; /* and with it the table */
     }
@@ -89,7 +94,8 @@ static int64_t data_capacity(const FvdStory *s)
     /* Chunks that were given back are free later: room for twice as many. */
     return pages(shape->chunk_size ? 2 * shape->disk_bytes + 8 * shape->chunk_size
                                    : shape->disk_bytes) +
-           (s->wants & FVD_STORY_RESIZE ? RESIZE_ROOM : 0);
+           (s->wants & FVD_STORY_RESIZE ? RESIZE_ROOM : 0) +
+           (s->wants & FVD_STORY_BITMAPS ? BITMAPS_ROOM : 0);
 }
 
 static void make_header(FvdStory *s, FvdHeader *h)
@@ -127,7 +133,7 @@ static void make_header(FvdStory *s, FvdHeader *h)
     if (shape->old) {
         h->has_ext = false;
         h->compatible = 0;
-    } else if (s->wants & FVD_STORY_SUMS || g_rand_int_range(s->rand, 0, 2)) {
+    } else if (s->wants & (FVD_STORY_SUMS | FVD_STORY_BITMAPS) || g_rand_int_range(s->rand, 0, 2)) {
         h->version = 2;
         h->incompatible = FVD_INCOMPATIBLE_REMAP;
         if (shape->base_bytes && (s->wants & FVD_STORY_SUMS || g_rand_int_range(s->rand, 0, 2))) {

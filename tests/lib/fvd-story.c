@@ -28,6 +28,7 @@ FvdStory *fvd_story_new(uint32_t seed, unsigned wants)
     s->model = sector_model_new(s->shape.disk_bytes / SECTOR_MODEL_BYTES,
                                 s->shape.base_bytes / SECTOR_MODEL_BYTES);
     s->length = s->next_length = s->shape.start_bytes;
+    s->bitmaps = g_ptr_array_new_with_free_func(fvd_story_bitmap_free);
     s->stored = g_malloc0(MAX(s->shape.base_bytes / SECTOR_MODEL_BYTES, 1));
     s->written = g_malloc0(MAX(s->shape.base_bytes / SECTOR_MODEL_BYTES, 1));
     s->gone = g_malloc0(MAX(s->shape.base_bytes / SECTOR_MODEL_BYTES, 1));
@@ -38,6 +39,7 @@ void coroutine_fn fvd_story_free(FvdStory *s)
 {
     fvd_disks_free(&s->disks);
     sector_model_free(s->model);
+    g_ptr_array_unref(s->bitmaps);
     g_free(s->written);
     g_free(s->stored);
     g_free(s->gone);
@@ -164,6 +166,9 @@ bool coroutine_fn fvd_story_co_open(FvdStory *s)
     }
     s->user =
         block_test_user(s->image, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE | BLK_PERM_RESIZE);
+    if (s->wants & FVD_STORY_BITMAPS) {
+        fvd_story_co_begin_bitmaps(s);
+    }
     return true;
 }
 
@@ -176,6 +181,9 @@ bool coroutine_fn fvd_story_co_close(FvdStory *s)
         bdrv_co_unref(s->image);
     }
     had_faults = fvd_story_had_faults(s);
+    fvd_story_end_bitmaps(s);
+    s->closed_well = !had_faults && !test_cut_is_off(s->disks.disk);
+    s->power_went |= !s->closed_well;
     fvd_disks_free(&s->slow);
     fvd_disks_free(&s->faulty);
     s->image = NULL;
@@ -362,6 +370,10 @@ static void coroutine_fn one_op(FvdStory *s)
 
     if (s->wants & FVD_STORY_COPY_ON_READ && g_rand_int_range(s->rand, 0, 3) == 0) {
         one_read(s);
+        return;
+    }
+    if (s->wants & FVD_STORY_BITMAPS && g_rand_int_range(s->rand, 0, 20) == 0) {
+        fvd_story_co_remove_bitmap(s);
         return;
     }
     if (s->wants & FVD_STORY_RESIZE && g_rand_int_range(s->rand, 0, 8) == 0) {

@@ -47,7 +47,8 @@ enum {
     FVD_STORY_PREFETCH = 1 << 11, /* beside the guests the base is copied into the image */
     FVD_STORY_RESIZE =
         1 << 12, /* a file; the disk grows and shrinks, and the table may have to move */
-    FVD_STORY_FAULTS = 1 << 13, /* in most lives the disks fail now and then */
+    FVD_STORY_FAULTS = 1 << 13,  /* in most lives the disks fail now and then */
+    FVD_STORY_BITMAPS = 1 << 14, /* the image keeps dirty bitmaps; not with RESIZE */
 };
 
 /* The nodes that an image is on. */
@@ -55,6 +56,15 @@ typedef struct FvdDisks {
     BlockDriverState *disk, *data; /* test-cut; data: NULL without data_file */
     BlockDriverState *base;        /* test-ram; NULL: none */
 } FvdDisks;
+
+typedef struct FvdStoryBitmap FvdStoryBitmap;
+/* Whether the image has it, perhaps inconsistent. */
+typedef enum FvdStoryBitmapState {
+    FVD_STORY_BITMAP_MAYBE,
+    FVD_STORY_BITMAP_THERE,
+    FVD_STORY_BITMAP_GONE,
+    FVD_STORY_BITMAP_END, /* of a list of them */
+} FvdStoryBitmapState;
 
 typedef struct FvdStory {
     uint32_t seed;
@@ -67,6 +77,9 @@ typedef struct FvdStory {
     bool resizing;
     /* Sectors of the base: whose block was written, stored, in this life; that nobody may look for there any more. */
     uint8_t *written, *stored, *gone;
+    GPtrArray *bitmaps;           /* of FvdStoryBitmap, all that there ever were */
+    bool closed_well, power_went; /* when it was closed last; at any time */
+    bool removing;
     /* While the image is open. */
     FvdDisks slow, faulty;
     bool failed; /* a flush has: each write and flush that begins from now on fails, too */
@@ -110,6 +123,18 @@ bool fvd_story_had_faults(const FvdStory *s);
 void coroutine_fn fvd_story_co_run(FvdStory *s, unsigned ops);
 /* Who prefetches, if anybody does: some of the base, or all; ends when it is done, or without power. */
 void coroutine_fn fvd_story_co_prefetch(FvdStory *s);
+/*
+ * Bitmaps are looked at, and some are made, before guests write; one is removed; those on a disk that has failed may have
+ * been lost.
+ */
+void coroutine_fn fvd_story_co_begin_bitmaps(FvdStory *s);
+void coroutine_fn fvd_story_co_remove_bitmap(FvdStory *s);
+void fvd_story_end_bitmaps(FvdStory *s);
+void fvd_story_bitmap_free(void *opaque);
+/* Which are there now, for g_free(); and what is wrong with those that @bs, which holds @disk, has: for g_free(), or NULL. */
+FvdStoryBitmapState *fvd_story_bitmap_states(const FvdStory *s);
+char *fvd_story_check_bitmaps(const FvdStory *s, BlockDriverState *bs,
+                              const FvdStoryBitmapState *states, const uint8_t *disk);
 /* The whole disk of an image, and zeros up to disk_bytes; NULL without power.  For g_free(). */
 uint8_t *coroutine_fn fvd_story_co_read_all(FvdStory *s, BdrvChild *user);
 

@@ -12,11 +12,7 @@
  *
  * "|" is a flush that must have returned.
  *
- *   BM1  A bitmap that is believed has a bit for each change of the disk since it was made: whatever changes the disk
- *        begins changes first, of the file's state, also where it needs no journal.
- *   BM2  The old area is not written to while the header names it.
- *   BM3  What cannot be stored does not keep the image from being closed cleanly: there is a warning, and the header
- *        names no bitmaps.
+ * The rules BM1 to BM4 are in docs/formats/fvd.rst, "Dirty bitmaps".
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -496,14 +492,15 @@ int coroutine_fn fvd_co_bitmaps_store(FvdState *s, FvdBitmapDir *dir, uint64_t e
     }
     dir->epoch = epoch;
     ret = fit_for_bitmaps(&s->header) ? store(s, dir) : -ENOTSUP;
-    if (ret < 0) { /* BM3 */
+    if (ret < 0 && !s->failed) { /* BM3 */
         warn_report("The dirty bitmaps of the FVD image '%s' are lost: %s", s->bs->filename,
                     g_strerror(-ret));
         keep_none(s);
-        fvd_bitmap_dir_free(dir);
-        return s->failed ? -EIO : 0;
     }
-    return 0;
+    if (ret < 0) {
+        fvd_bitmap_dir_free(dir);
+    }
+    return s->failed ? -EIO : 0; /* then the file has those that it had, and they are void */
 }
 
 static void coroutine_fn co_store(BlockDriverState *bs)
@@ -543,7 +540,7 @@ static FvdBitmapDir *names_without(const FvdState *s, const char *name)
     return dir;
 }
 
-/* @dir: taken over */
+/* BM4.  @dir: taken over */
 static int coroutine_fn replace_directory(FvdState *s, FvdBitmapDir *dir)
 {
     int ret = s->failed ? -EIO : 0;
