@@ -140,6 +140,14 @@ static void set_size(json_t *options, int64_t size)
     json_object_set_new(options, "size", json_string(text));
 }
 
+/* What a server has cannot be made, only used as it is; as a device. */
+static BlockDriverState *coroutine_fn open_served(const char *filename, Error **errp)
+{
+    BdrvOpenFileArgs open = {.filename = filename};
+
+    return bdrv_open_protocol_file(&open, errp);
+}
+
 /* An empty file at @filename, and a node for it.  The options are those of the protocol; consumed. */
 static BlockDriverState *coroutine_fn make_file(Creation *c, const char *filename, json_t *options,
                                                 bool *ret_made, Error **errp)
@@ -163,9 +171,7 @@ static int coroutine_fn make_data_file(Creation *c, Error **errp)
 {
     c->data_path = bdrv_path_beside(c->args->filename, c->data_name);
     if (bdrv_is_nbd_uri(c->data_path)) {
-        BdrvOpenFileArgs open = {.filename = c->data_path};
-
-        c->data_file = bdrv_open_protocol_file(&open, errp);
+        c->data_file = open_served(c->data_path, errp);
     } else {
         c->data_file = make_file(c, c->data_path, json_object(), &c->made_data, errp);
     }
@@ -202,7 +208,9 @@ static int coroutine_fn create_format(Creation *c, Error **errp)
     const char *data_name = json_string_value(json_object_get(c->format, "data-file"));
     int ret = 0;
 
-    c->file = make_file(c, c->args->filename, json_incref(c->protocol), &c->made_file, errp);
+    c->file = bdrv_is_nbd_uri(c->args->filename)
+                  ? open_served(c->args->filename, errp)
+                  : make_file(c, c->args->filename, json_incref(c->protocol), &c->made_file, errp);
     if (!c->file) {
         return -EINVAL;
     }
@@ -250,7 +258,7 @@ static int check_args(const BlockDriver *drv, const char *format, const BlockCre
     if (ret < 0) {
         return ret;
     }
-    if (bdrv_is_nbd_uri(args->filename)) {
+    if (bdrv_is_nbd_uri(args->filename) && (!args->use_served || drv->is_protocol)) {
         error_setg(errp,
                    "'%s' is served by another program, and cannot be created; it can be used "
                    "as it is, with mode 'existing'",

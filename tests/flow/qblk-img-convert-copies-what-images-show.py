@@ -218,7 +218,7 @@ def _(t):
     assert status == -signal.SIGINT and os.path.exists(t.path('b'))
 
 
-@test('-n to an NBD server: every byte arrives; and back again')
+@test('to an NBD server: every byte arrives; and back again')
 def _(t):
     img = ImgTool(t)
     d = t.daemon()
@@ -231,7 +231,8 @@ def _(t):
         img.ok('compare', '-f', 'raw', '-F', 'raw', 'a', d.uri())
         img.ok('convert', '-f', 'raw', '-O', 'raw', d.uri(), 'b')
         assert same(a, t.path('b'))
-    assert img.run('convert', '-f', 'raw', '-O', 'raw', 'a', d.uri()).status == 1, 'a server makes no images'
+    img.ok('convert', '-f', 'raw', '-O', 'raw', 'a', d.uri())
+    img.ok('compare', '-f', 'raw', '-F', 'raw', 'a', d.uri())
     d.close()
     assert same(a, t.path('disk.img'))
 

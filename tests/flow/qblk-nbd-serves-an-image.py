@@ -212,6 +212,25 @@ def _(t):
     s.end()
 
 
+@test('an image is made in what a server has, as in a device: if it has the room')
+def _(t):
+    tool, img = NbdTool(t), ImgTool(t)
+    t.image('a.raw', 64 * MIB, [(0, b'old' * MIB)])
+    s = tool.serve('-t', '-f', 'raw', 'a.raw')
+    for fmt in ('fvd', 'qcow2'):
+        img.ok('create', '-q', '-f', fmt, s.uri(), '32M')
+        assert f'file format: {fmt}' in img.ok('info', s.uri()).out
+    img.ok('create', '-q', '-f', 'fvd', s.uri(), '32M')
+    img.ok('bench', '-f', 'fvd', '-w', '-c', '100', '--pattern', '7', s.uri())
+    img.ok('check', '-f', 'fvd', s.uri())
+    t.image('b.raw', MIB, [(4096, b'new')])
+    img.ok('convert', '-f', 'raw', '-O', 'raw', 'b.raw', s.uri())
+    with open(t.path('a.raw'), 'rb') as f:
+        assert f.read(5000) == content(t.path('b.raw'))[:5000]
+    img.fails('Cannot grow NBD nodes', 'create', '-f', 'raw', s.uri(), '65M')
+    s.end()
+
+
 @test('a socket of a service manager is served')
 def _(t):
     t.image('a.raw', MIB, [(0, b'activated')])

@@ -173,6 +173,21 @@ static int64_t coroutine_fn nbd_co_getlength(BlockDriverState *bs)
     return s->info.size;
 }
 
+/* The disk has the length that the server gives it: nothing changes, and as much is there as for a device. */
+static int coroutine_fn nbd_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
+                                        PreallocMode prealloc, BdrvRequestFlags flags, Error **errp)
+{
+    if (exact && offset != bs->total_bytes) {
+        error_setg(errp, "Cannot resize NBD nodes");
+        return -ENOTSUP;
+    }
+    if (offset > bs->total_bytes) {
+        error_setg(errp, "Cannot grow NBD nodes");
+        return -EINVAL;
+    }
+    return 0;
+}
+
 const BlockDriverData nbd_data = {
     .co_preadv = nbd_co_preadv,
     .co_pwritev = nbd_co_pwritev,
@@ -181,4 +196,5 @@ const BlockDriverData nbd_data = {
     .co_flush = nbd_co_flush,
     .co_block_status = nbd_client_co_block_status,
     .co_getlength = nbd_co_getlength,
+    .co_truncate = nbd_co_truncate,
 };

@@ -77,8 +77,9 @@ typedef struct BlockCreateArgs {
     const char *filename; /* a path; "file:..." too */
     int64_t size;         /* bytes; negative: that of the base image */
     const char *backing_file,
-        *backing_format;   /* NULL: none; probed.  The name relative to @filename */
-    bool backing_unsafe;   /* the base image need not be there; size is given */
+        *backing_format; /* NULL: none; probed.  The name relative to @filename */
+    bool backing_unsafe; /* the base image need not be there; size is given */
+    bool use_served; /* what a server has is used as it is, as a device is; else that is refused */
     bool has_backing_size; /* or its size is known, and it is not opened */
     int64_t backing_size;
     json_t

@@ -61,6 +61,7 @@ int coroutine_fn img_target_co_create(ImgTarget *target, int64_t size, Error **e
         .backing_file = target->backing,
         .backing_format = target->backing_format,
         .options = target->options,
+        .use_served = true,
     };
     bool was_there = stat_path(target->filename, &st);
     int ret = bdrv_co_create_image(target->format, &args, errp);

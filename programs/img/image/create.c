@@ -245,7 +245,7 @@ static int create_operands(Create *create, ImgArgs *args)
 
 static int create_run(ImgArgs *args)
 {
-    Create create = {.format = "raw", .args = {.size = -1}};
+    Create create = {.format = "raw", .args = {.size = -1, .use_served = true}};
     const char *value;
     int c, status = EXIT_FAILURE;
 
