@@ -6,9 +6,9 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <unistd.h>
 
+#include "block/open/open.h"
 #include "programs/nbd/nbd.h"
 
 /* The format of the scratch image: one that shows what it has not from the image below. */
@@ -77,31 +77,18 @@ static BlockDriverState *coroutine_fn put_window_above(BlockDriverState *bs, int
     return window;
 }
 
-static void warn_of_a_guess(const BdrvOpenFileArgs *image, BlockDriverState *bs)
-{
-    if (bs->format_guessed && !image->read_only) {
-        fprintf(stderr,
-                "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
-                "         Automatically detecting the format is dangerous for raw images, write "
-                "operations on block 0 will be restricted.\n"
-                "         Specify the 'raw' format explicitly to remove the restrictions.\n",
-                bs->filename);
-    }
-}
-
 static BlockDriverState *coroutine_fn open_named(const NbdOptions *o, Error **errp)
 {
     ERRP_GUARD();
-    BdrvOpenFileArgs image = o->image;
+    ImgImage image = o->image;
     BlockDriverState *bs;
 
-    image.read_only |= o->snapshot;
-    bs = bdrv_co_open_file(&image, errp);
+    image.writable &= !o->snapshot;
+    bs = img_co_open_node(&image, errp);
     if (!bs) {
         error_prepend(errp, "Failed to blk_new_open '%s': ", image.filename);
         return NULL;
     }
-    warn_of_a_guess(&image, bs);
     if (o->load_snapshot) {
         error_setg(errp,
                    "Failed to load snapshot: Block format '%s' used by device '' does not support "
@@ -124,7 +111,7 @@ BlockDriverState *coroutine_fn nbd_co_open_image(const NbdOptions *o, Error **er
         bs->detect_zeroes = o->detect_zeroes;
     }
     if (bs && o->offset > 0) {
-        bs = put_window_above(bs, o->offset, o->image.read_only, errp);
+        bs = put_window_above(bs, o->offset, !o->image.writable, errp);
     }
     return bs;
 }

@@ -6,13 +6,13 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include "block/open/open.h"
+#include "programs/common/image.h"
 
 /* What the command line says; strings are argv's. */
 typedef struct NbdOptions {
     /* The image, and what is shown of it. */
-    BdrvOpenFileArgs image;
-    bool has_cache, writethrough;
+    ImgImage image;
+    bool writethrough;
     BlockdevDetectZeroesOptions detect_zeroes;
     bool snapshot;             /* what is written goes to a scratch file */
     const char *load_snapshot; /* NULL: the disk as it is */

@@ -125,30 +125,19 @@ static bool parse_offset(NbdOptions *o, const char *text)
 
 static bool parse_cache(NbdOptions *o, const char *word)
 {
-    static const struct {
-        const char *word;
-        bool direct, no_flush, writethrough;
-    } modes[] = {
-        {"none", true, false, false},         {"off", true, false, false},
-        {"directsync", true, false, true},    {"writeback", false, false, false},
-        {"writethrough", false, false, true}, {"unsafe", false, true, false},
-    };
+    ImgCache cache;
 
-    if (o->has_cache) {
+    if (o->image.cache) {
         error_report("-n and --cache can only be specified once");
         return false;
     }
-    for (size_t i = 0; i < G_N_ELEMENTS(modes); i++) {
-        if (!strcmp(modes[i].word, word)) {
-            o->has_cache = true;
-            o->image.cache_direct = modes[i].direct;
-            o->image.cache_no_flush = modes[i].no_flush;
-            o->writethrough = modes[i].writethrough;
-            return true;
-        }
+    if (!img_cache_parse(word, &cache)) {
+        error_report("Invalid cache mode `%s'", word);
+        return false;
     }
-    error_report("Invalid cache mode `%s'", word);
-    return false;
+    o->image.cache = word;
+    o->writethrough = cache.writethrough;
+    return true;
 }
 
 static bool parse_aio(NbdOptions *o, const char *word)
@@ -181,7 +170,7 @@ static bool parse_discard(NbdOptions *o, const char *word, bool *seen)
         return false;
     }
     *seen = true;
-    o->image.discard_unmap = unmap;
+    o->image.keep_discarded = !unmap;
     return true;
 }
 
@@ -206,7 +195,7 @@ static bool parse_load_snapshot(NbdOptions *o, const char *text)
     json_t *ignored;
 
     o->load_snapshot = text;
-    o->image.read_only = true;
+    o->image.writable = false;
     if (!strstart(text, "snapshot.", NULL)) {
         return true;
     }
@@ -294,7 +283,7 @@ static void take_flag(NbdOptions *o, int c)
         o->list = true;
         break;
     case 'r':
-        o->image.read_only = true;
+        o->image.writable = false;
         break;
     case 's':
         o->snapshot = true;
@@ -309,7 +298,7 @@ static void take_flag(NbdOptions *o, int c)
         o->fork = true;
         break;
     case OPT_IMAGE_OPTS:
-        o->image.is_options = true;
+        o->image.image_opts = true;
         break;
     }
 }
@@ -386,7 +375,7 @@ static int take_option(NbdOptions *o, int c, const char *value, bool *seen_disca
 /* What does not go together; NULL: all is well. */
 static const char *why_not(const NbdOptions *o, int n_operands)
 {
-    if (o->detect_zeroes == BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP && !o->image.discard_unmap) {
+    if (o->detect_zeroes == BLOCKDEV_DETECT_ZEROES_OPTIONS_UNMAP && o->image.keep_discarded) {
         return "setting detect-zeroes to unmap is not allowed without setting discard operation to "
                "unmap";
     }
@@ -411,7 +400,7 @@ static const char *why_not(const NbdOptions *o, int n_operands)
     if (o->tls_authz && o->list) {
         return "TLS authorization is incompatible with export list";
     }
-    if (o->image.is_options && o->image.format) {
+    if (o->image.image_opts && o->image.format) {
         return "--image-opts and -f are mutually exclusive";
     }
     return NULL;
@@ -439,6 +428,7 @@ int nbd_options_parse(int argc, char **argv, NbdOptions *o)
     int c, status = NBD_OPTIONS_OK;
 
     *o = (NbdOptions){
+        .image = {.writable = true, .keep_discarded = true},
         .export_name = "",
         .clients_max = CLIENTS_MAX_DEFAULT,
         .handshake_seconds = HANDSHAKE_SECONDS,

@@ -165,7 +165,7 @@ static int coroutine_fn add_export(const NbdOptions *o, BlockDriverState *bs, Er
     opts->id = g_strdup(EXPORT_ID);
     opts->node_name = g_strdup(bdrv_get_node_name(bs));
     opts->has_writable = true;
-    opts->writable = !o->image.read_only;
+    opts->writable = o->image.writable;
     opts->has_writethrough = true;
     opts->writethrough = o->writethrough;
     opts->u.nbd.name = g_strdup(o->export_name);
@@ -175,7 +175,7 @@ static int coroutine_fn add_export(const NbdOptions *o, BlockDriverState *bs, Er
     opts->u.nbd.allocation_depth = o->allocation_depth;
     exp = blk_exp_co_add(opts, errp);
     qapi_free_BlockExportOptions(opts);
-    return exp ? keep_others_out(exp, !o->image.read_only, errp) : -EINVAL;
+    return exp ? keep_others_out(exp, o->image.writable, errp) : -EINVAL;
 }
 
 static int coroutine_fn make_objects(const NbdOptions *o, Error **errp)
