@@ -40,8 +40,6 @@ typedef struct CutState {
     int64_t stable_length;
     Cache cache; /* in the order of the changes */
     unsigned cached;
-    int64_t delay_max;
-    GRand *delays; /* NULL: none */
 } CutState;
 
 struct TestCutImage {
@@ -188,13 +186,6 @@ static void remember(CutState *s, int64_t offset, int64_t bytes, bool fua)
 
 /* --------------------------------------------------------------------------------------------- requests */
 
-static void coroutine_fn delay(CutState *s)
-{
-    if (s->delays) {
-        qemu_co_sleep_ns((int64_t)(g_rand_double(s->delays) * (double)s->delay_max));
-    }
-}
-
 /* What is written behind the end of a file makes it longer. */
 static int make_room(CutState *s, int64_t offset, int64_t bytes)
 {
@@ -214,7 +205,6 @@ static int coroutine_fn cut_co_preadv(BlockDriverState *bs, int64_t offset, int6
 {
     CutState *s = bs->opaque;
 
-    delay(s);
     if (s->power->off) { /* C3 */
         return -EIO;
     }
@@ -229,7 +219,6 @@ static int coroutine_fn cut_co_pwritev(BlockDriverState *bs, int64_t offset, int
     CutState *s = bs->opaque;
     int ret;
 
-    delay(s);
     ret = make_room(s, offset, bytes);
     if (ret < 0) {
         return ret;
@@ -243,7 +232,6 @@ static int coroutine_fn write_zeros(CutState *s, int64_t offset, int64_t bytes, 
 {
     int ret;
 
-    delay(s);
     ret = make_room(s, offset, bytes);
     if (ret < 0) {
         return ret;
@@ -268,7 +256,6 @@ static int coroutine_fn cut_co_flush(BlockDriverState *bs)
 {
     CutState *s = bs->opaque;
 
-    delay(s);
     if (s->power->off) {
         return -EIO;
     }
@@ -287,7 +274,6 @@ static int coroutine_fn cut_co_truncate(BlockDriverState *bs, int64_t offset, bo
 {
     CutState *s = bs->opaque;
 
-    delay(s);
     if (s->power->off) {
         error_setg(errp, "The power is off");
         return -EIO;
@@ -322,7 +308,6 @@ static void coroutine_fn cut_co_close(BlockDriverState *bs)
     CutState *s = bs->opaque;
 
     drop_cache(s);
-    g_clear_pointer(&s->delays, g_rand_free);
     g_free(s->seen);
     bytes_unref(s->stable);
     unref_switch(s->power);
@@ -395,15 +380,6 @@ BlockDriverState *test_cut_new(const char *node_name, int64_t size)
 BlockDriverState *test_cut_new_file(const char *node_name, int64_t size, int64_t capacity)
 {
     return cut_new(node_name, true, size, capacity);
-}
-
-void test_cut_set_delay(BlockDriverState *bs, int64_t max_ns, uint32_t seed)
-{
-    CutState *s = bs->opaque;
-
-    g_clear_pointer(&s->delays, g_rand_free);
-    s->delay_max = max_ns;
-    s->delays = max_ns ? g_rand_new_with_seed(seed) : NULL;
 }
 
 /* ------------------------------------------------------------------------------------------- the switch */

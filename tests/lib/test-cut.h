@@ -43,9 +43,6 @@ bool test_cut_is_off(BlockDriverState *bs);
 typedef void TestCutWatch(void *opaque);
 void test_cut_set_watch(BlockDriverState *bs, TestCutWatch *watch, void *opaque);
 
-/* Each operation begins after a random time of the (virtual) clock below @max_ns; 0: at once. */
-void test_cut_set_delay(BlockDriverState *bs, int64_t max_ns, uint32_t seed);
-
 typedef struct TestCutFate {
     uint32_t seed;
     int64_t tear_bytes; /* 0: no change is torn */

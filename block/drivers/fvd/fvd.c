@@ -132,23 +132,11 @@ static int coroutine_fn read_header(BlockDriverState *bs, FvdHeader *ret_header,
     return ret;
 }
 
-/* A data file's name is relative to the image that names it. */
-static char *data_path(BlockDriverState *bs, const char *name)
-{
-    g_autofree char *dir = NULL;
-
-    if (g_path_is_absolute(name) || strchr(name, ':') || !bs->filename[0]) {
-        return g_strdup(name);
-    }
-    dir = g_path_get_dirname(bs->filename);
-    return g_build_filename(dir, name, NULL);
-}
-
 /* As the header names it. */
 static BdrvChild *coroutine_fn open_named_data_file(BlockDriverState *bs, const FvdHeader *h,
                                                     Error **errp)
 {
-    g_autofree char *path = data_path(bs, h->data_file);
+    g_autofree char *path = bdrv_path_beside(bs->filename, h->data_file);
     BdrvOpenFileArgs args = {
         .filename = path,
         .format = h->data_file_fmt[0] ? h->data_file_fmt : "raw",

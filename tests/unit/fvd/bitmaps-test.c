@@ -490,11 +490,14 @@ static bool coroutine_fn one_forget_cut(unsigned moment, const TestCutFate *fate
     return was_cut;
 }
 
-static void coroutine_fn test_forget_cuts(void)
+typedef bool coroutine_fn OneCut(unsigned moment, const TestCutFate *fate, bool which);
+
+/* Power goes at each moment there is, with many fates. */
+static void coroutine_fn each_cut(OneCut *one, unsigned normal)
 {
     uint32_t seed = block_test_seed();
     const char *text = g_getenv("SEEDS");
-    unsigned runs = text ? (unsigned)atoi(text) : 10;
+    unsigned runs = text ? (unsigned)atoi(text) : normal;
 
     for (unsigned run = 0; run < 2 * runs; run++) {
         TestCutFate fate = {.seed = seed + run,
@@ -503,7 +506,7 @@ static void coroutine_fn test_forget_cuts(void)
                             .drop_all = run < 2};
         unsigned moment = 1;
 
-        while (one_forget_cut(moment, &fate, run & 1)) {
+        while (one(moment, &fate, run & 1)) {
             moment++;
         }
         g_assert_cmpuint(moment, >, 5);
@@ -562,24 +565,14 @@ static bool coroutine_fn one_cut(unsigned moment, const TestCutFate *fate, bool 
     return was_cut;
 }
 
+static void coroutine_fn test_forget_cuts(void)
+{
+    each_cut(one_forget_cut, 10);
+}
+
 static void coroutine_fn test_cuts(void)
 {
-    uint32_t seed = block_test_seed();
-    const char *text = g_getenv("SEEDS");
-    unsigned runs = text ? (unsigned)atoi(text) : 20;
-
-    for (unsigned run = 0; run < 2 * runs; run++) {
-        TestCutFate fate = {.seed = seed + run,
-                            .tear_bytes = run & 2 ? 512 : 0,
-                            .reorder = run & 4,
-                            .drop_all = run < 2};
-        unsigned moment = 1;
-
-        while (one_cut(moment, &fate, run & 1)) {
-            moment++;
-        }
-        g_assert_cmpuint(moment, >, 5);
-    }
+    each_cut(one_cut, 20);
 }
 
 static void add_tests(void)

@@ -10,6 +10,7 @@
 #include "tests/lib/fvd-image.h"
 #include "tests/lib/test-cut.h"
 #include "tests/lib/test-ram.h"
+#include "tests/lib/test-slow.h"
 #include "tests/unit/fvd/journal.h"
 #include "util/osdep.h"
 
@@ -286,6 +287,7 @@ enum { BASE = 255, STEPS_MAX = 200, DISK_SECTORS = 512, DISK = DISK_SECTORS * SE
 
 typedef struct Story {
     BlockDriverState *base, *cut, *bs;
+    const char *file; /* of the image: what is on the cut disk */
     BdrvChild *user;
     GRand *rand;
     uint8_t last[DISK_SECTORS];
@@ -315,9 +317,10 @@ static FvdImageSpec cut_spec(GRand *rand)
 
 static void coroutine_fn story_open(Story *s, bool read_only)
 {
-    s->bs = block_test_co_open("{\"driver\": \"fvd\", \"node-name\": \"image\", \"file\": \"cut\", "
+    s->bs = block_test_co_open("{\"driver\": \"fvd\", \"node-name\": \"image\", \"file\": \"%s\", "
                                "\"backing\": %s, \"discard\": \"unmap\", \"read-only\": %s}",
-                               s->has_base ? "\"base\"" : "null", read_only ? "true" : "false");
+                               s->file, s->has_base ? "\"base\"" : "null",
+                               read_only ? "true" : "false");
     s->user = block_test_user(s->bs, read_only ? BLK_PERM_CONSISTENT_READ
                                                : BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
 }
@@ -330,7 +333,7 @@ static void coroutine_fn story_close(Story *s)
 
 static void coroutine_fn story_begin(Story *s, const FvdImageSpec *spec, uint32_t seed)
 {
-    *s = (Story){.rand = g_rand_new_with_seed(seed), .has_base = spec->base_size};
+    *s = (Story){.rand = g_rand_new_with_seed(seed), .has_base = spec->base_size, .file = "cut"};
     s->cut = test_cut_new("cut", fvd_image_data_offset(spec) + 2 * DISK);
     s->base = test_ram_new("base", spec->base_size);
     for (int64_t i = 0; i < spec->base_size / SECTOR; i++) {
@@ -488,7 +491,10 @@ static bool coroutine_fn one_cut(const FvdImageSpec *spec, uint32_t seed, unsign
     return was_cut;
 }
 
-static void coroutine_fn test_cuts(void)
+typedef bool coroutine_fn OneCut(const FvdImageSpec *spec, uint32_t seed, unsigned moment);
+
+/* At each moment, or at some of them that are up to @step apart. */
+static void coroutine_fn each_cut(OneCut *one, int step)
 {
     uint32_t seed = block_test_seed();
     const char *text = g_getenv("SEEDS");
@@ -499,10 +505,15 @@ static void coroutine_fn test_cuts(void)
         FvdImageSpec spec = cut_spec(rand);
         unsigned moment = 1;
 
-        while (one_cut(&spec, seed + run, moment)) {
-            moment++;
+        while (one(&spec, seed + run, moment)) {
+            moment += g_rand_int_range(rand, 1, step + 1);
         }
     }
+}
+
+static void coroutine_fn test_cuts(void)
+{
+    each_cut(one_cut, 1);
 }
 
 /* Writers of blocks that all share, each with sectors of its own; a flush of one promises what this one wrote. */
@@ -555,12 +566,14 @@ static bool coroutine_fn one_cut_in_a_crowd(const FvdImageSpec *spec, uint32_t s
 {
     unsigned left = CROWD;
     Member members[CROWD];
+    BlockDriverState *slow;
     bool was_cut;
     Story s;
 
     story_begin(&s, spec, seed);
+    slow = test_slow_new("slow", s.cut, s.rand, 1000);
+    s.file = "slow";
     story_open(&s, false);
-    test_cut_set_delay(s.cut, 1000, seed);
     test_cut_arm(s.cut, test_cut_moments(s.cut) + moment);
     for (unsigned i = 0; i < CROWD; i++) {
         members[i] =
@@ -570,7 +583,8 @@ static bool coroutine_fn one_cut_in_a_crowd(const FvdImageSpec *spec, uint32_t s
     qemu_coroutine_yield();
     story_close(&s);
     was_cut = test_cut_is_off(s.cut);
-    test_cut_set_delay(s.cut, 0, 0);
+    bdrv_co_unref(slow);
+    s.file = "cut";
     power_on(&s);
     story_open(&s, false);
     check_disk(&s);
@@ -582,19 +596,7 @@ static bool coroutine_fn one_cut_in_a_crowd(const FvdImageSpec *spec, uint32_t s
 /* F10, D1: with blocks that come in, are written again, and are waited for. */
 static void coroutine_fn test_cuts_in_a_crowd(void)
 {
-    uint32_t seed = block_test_seed();
-    const char *text = g_getenv("SEEDS");
-    unsigned runs = text ? (unsigned)atoi(text) : 3;
-
-    for (unsigned run = 0; run < runs; run++) {
-        g_autoptr(GRand) rand = g_rand_new_with_seed(seed + run);
-        FvdImageSpec spec = cut_spec(rand);
-        unsigned moment = 1;
-
-        while (one_cut_in_a_crowd(&spec, seed + run, moment)) {
-            moment += g_rand_int_range(rand, 1, 4);
-        }
-    }
+    each_cut(one_cut_in_a_crowd, 3);
 }
 
 /* ------------------------------------------------------------------------------------------ autoclear */

@@ -285,20 +285,7 @@ int coroutine_fn fvd_co_amend(BlockDriverState *bs, json_t *options, BdrvProgres
 const BdrvCreateOption fvd_amend_options[] = {
     {"version", "str", "Version of the format (allowed values: v1, v2)"},
     {"journal_size", "size", "Bytes of the journal, as far as there is room where it is"},
-    {"copy_on_read", "bool (on/off)", "Keep what is read from the base image"},
-    {"max_outstanding_copy_on_read_data", "size", "Bytes read and not yet kept, at most"},
-    {"prefetch_start_delay", "int", "Seconds until prefetching begins; negative: never"},
-    {"num_prefetch_slots", "num", "Requests of prefetching at once"},
-    {"bytes_per_prefetch", "size", "Bytes of each"},
-    {"prefetch_min_read_throughput", "num", "KB/s below which prefetching steps back"},
-    {"prefetch_max_read_throughput", "num", "KB/s that prefetching does not exceed"},
-    {"prefetch_min_write_throughput", "num", "KB/s below which prefetching steps back"},
-    {"prefetch_max_write_throughput", "num", "KB/s that prefetching does not exceed"},
-    {"prefetch_throttle_time", "num", "Milliseconds that prefetching steps back for, at most"},
-    {"prefetch_read_throughput_measure_time", "num", "Milliseconds for which it is measured"},
-    {"prefetch_write_throughput_measure_time", "num", "Milliseconds for which it is measured"},
-    {"storage_grow_unit", "size", "Bytes by which the file grows"},
-    {"add_storage_cmd", "str", "A command for growing the storage; kept, and never run"},
+    FVD_OPTIONS_OF_BOTH,
     {NULL, NULL, NULL},
 };
 

@@ -6,6 +6,25 @@
 #include "block/drivers/fvd/layout/header.h"
 #include "block/graph/graph.h"
 
+/* Options of a new image that can be changed later, too. */
+/* clang-format off */
+#define FVD_OPTIONS_OF_BOTH \
+    {"copy_on_read", "bool (on/off)", "Keep what is read from the base image"}, \
+    {"max_outstanding_copy_on_read_data", "size", "Bytes read and not yet kept, at most"}, \
+    {"prefetch_start_delay", "int", "Seconds until prefetching begins; negative: never"}, \
+    {"num_prefetch_slots", "num", "Requests of prefetching at once"}, \
+    {"bytes_per_prefetch", "size", "Bytes of each"}, \
+    {"prefetch_min_read_throughput", "num", "KB/s below which prefetching steps back"}, \
+    {"prefetch_max_read_throughput", "num", "KB/s that prefetching does not exceed"}, \
+    {"prefetch_min_write_throughput", "num", "KB/s below which prefetching steps back"}, \
+    {"prefetch_max_write_throughput", "num", "KB/s that prefetching does not exceed"}, \
+    {"prefetch_throttle_time", "num", "Milliseconds that prefetching steps back for, at most"}, \
+    {"prefetch_read_throughput_measure_time", "num", "Milliseconds for which it is measured"}, \
+    {"prefetch_write_throughput_measure_time", "num", "Milliseconds for which it is measured"}, \
+    {"storage_grow_unit", "size", "Bytes by which the file grows"}, \
+    {"add_storage_cmd", "str", "A command for growing the storage; kept, and never run"}
+/* clang-format on */
+
 /* create.c: BlockDriverImage.co_create, and what it knows */
 int coroutine_fn fvd_co_create(const BlockdevCreateOptions *opts, BdrvProgress *progress,
                                Error **errp);
