@@ -195,7 +195,7 @@ static void set_backing(Creation *c)
     if (args->backing_format) {
         json_object_set_new(c->format, "backing-fmt", json_string(args->backing_format));
     }
-    if (args->has_backing_size || args->backing_unsafe) {
+    if (c->drv->image->has_backing_size && (args->has_backing_size || args->backing_unsafe)) {
         g_autofree char *text = g_strdup_printf(
             "%" PRId64, args->has_backing_size ? args->backing_size : MAX(args->size, 0));
 

@@ -555,6 +555,7 @@ static const BlockDriverImage fvd_image = {
     .co_measure = fvd_co_measure,
     .create_options = fvd_create_options,
     .has_data_file = true,
+    .has_backing_size = true,
     .co_get_info = fvd_co_get_info,
     .co_get_specific_info = fvd_co_get_specific_info,
     .co_check = fvd_co_check,

@@ -30,20 +30,25 @@ static int64_t coroutine_fn l2_table(Qcow2State *s, int64_t offset)
     return (int64_t)table;
 }
 
-static int coroutine_fn pin_slot(Qcow2State *s, int64_t table, int64_t offset, bool fresh,
-                                 Qcow2Slot *ret)
+/* Which entries these are; gives where their page is. */
+static int64_t find_slot(const Qcow2State *s, int64_t table, int64_t offset, Qcow2Slot *ret)
 {
     int64_t page_bytes = qcow2_cache_page_bytes(s->l2);
     uint32_t per_page = page_bytes / s->g.l2_entry_bytes;
     uint32_t index = qcow2_l2_index(&s->g, offset);
-    int64_t at = table + index / per_page * page_bytes;
 
     ret->index = index % per_page;
     ret->n = per_page - ret->index;
     ret->table = table;
     ret->table_index = index;
-    return fresh ? qcow2_co_cache_get_new(s->l2, at, &ret->page)
-                 : qcow2_co_cache_get(s->l2, at, &ret->page);
+    return table + index / per_page * page_bytes;
+}
+
+static int coroutine_fn pin_slot(Qcow2State *s, int64_t table, int64_t offset, Qcow2Slot *ret)
+{
+    int64_t at = find_slot(s, table, offset, ret);
+
+    return qcow2_co_cache_get(s->l2, at, &ret->page);
 }
 
 Qcow2Entry qcow2_slot_get(const Qcow2State *s, const Qcow2Slot *slot, uint32_t i)
@@ -74,15 +79,120 @@ int coroutine_fn qcow2_co_check_entry(Qcow2State *s, const Qcow2Slot *slot, uint
     return -EIO;
 }
 
+/* A new table.  Its zeros are durable before the L1 entry is (Q3): fresh, they are there already. */
+static int coroutine_fn make_table(Qcow2State *s, int64_t offset, Qcow2Slot *ret)
+{
+    Qcow2Run run;
+    int ret_code = qcow2_co_take(s->alloc, 1, &run);
+
+    if (ret_code < 0) {
+        return ret_code;
+    }
+    qcow2_cache_forget(s->l2, run.offset, qcow2_cluster_size(&s->g));
+    if (!run.fresh) {
+        ret_code = bdrv_co_pwrite_zeroes(s->bs->file, run.offset, qcow2_cluster_size(&s->g), 0);
+    }
+    if (ret_code == 0) {
+        int64_t at = find_slot(s, run.offset, offset, ret);
+
+        ret_code = qcow2_co_cache_get_new(s->l2, at, false, &ret->page);
+    }
+    if (ret_code < 0) {
+        qcow2_give_back(s->alloc, run.offset, 1, false);
+        return ret_code;
+    }
+    s->unordered |= !run.fresh;
+    qcow2_l1_set(s, qcow2_l1_index(&s->g, offset), (uint64_t)run.offset | QCOW2_COPIED);
+    return 0;
+}
+
+/* The whole of a table, as it is now. */
+static int coroutine_fn read_table(Qcow2State *s, int64_t table, uint8_t *buf)
+{
+    int64_t page_bytes = qcow2_cache_page_bytes(s->l2);
+
+    for (int64_t at = 0; at < qcow2_cluster_size(&s->g); at += page_bytes) {
+        Qcow2Page *page;
+        int ret = qcow2_co_cache_get(s->l2, table + at, &page);
+
+        if (ret < 0) {
+            return ret;
+        }
+        memcpy(buf + at, page->data, page_bytes);
+        qcow2_cache_put(page);
+    }
+    return 0;
+}
+
+/* A table of our own of what is in one that a snapshot has, too; nobody changes that. */
+static int coroutine_fn copy_table(Qcow2State *s, int64_t old, int64_t offset)
+{
+    int64_t cluster = qcow2_cluster_size(&s->g);
+    uint8_t *buf = qemu_try_blockalign(s->bs->file->bs, cluster);
+    Qcow2Run run;
+    int ret = buf ? qcow2_co_take(s->alloc, 1, &run) : -ENOMEM;
+
+    if (ret < 0) {
+        qemu_vfree(buf);
+        return ret;
+    }
+    qcow2_cache_forget(s->l2, run.offset, cluster);
+    ret = read_table(s, old, buf);
+    if (ret == 0) {
+        ret = bdrv_co_pwrite(s->bs->file, run.offset, cluster, buf, 0);
+    }
+    qemu_vfree(buf);
+    if (ret < 0) {
+        qcow2_give_back(s->alloc, run.offset, 1, false);
+        return ret;
+    }
+    s->unordered = true; /* Q3 */
+    qcow2_l1_set(s, qcow2_l1_index(&s->g, offset), (uint64_t)run.offset | QCOW2_COPIED);
+    qcow2_give_back(s->alloc, old, 1, s->options.discard_other);
+    return 0;
+}
+
+static bool is_ours(const Qcow2State *s, int64_t offset)
+{
+    return s->l1[qcow2_l1_index(&s->g, offset)] & QCOW2_COPIED;
+}
+
+/* Its table is there, and ours, afterwards; the page may be pinned already. */
+static int coroutine_fn make_ours(Qcow2State *s, int64_t offset, Qcow2Slot *ret_slot)
+{
+    int64_t table;
+    int ret = 0;
+
+    qemu_co_mutex_lock(&s->table_lock);
+    table = l2_table(s, offset);
+    if (table < 0) {
+        ret = (int)table;
+    } else if (table == 0) {
+        ret = make_table(s, offset, ret_slot);
+    } else if (!is_ours(s, offset)) {
+        ret = copy_table(s, table, offset);
+    }
+    qemu_co_mutex_unlock(&s->table_lock);
+    return ret;
+}
+
 int coroutine_fn qcow2_co_slot(Qcow2State *s, int64_t offset, bool make, Qcow2Slot *ret_slot)
 {
     int64_t table = l2_table(s, offset);
 
     *ret_slot = (Qcow2Slot){0};
+    if (make && table >= 0 && (table == 0 || !is_ours(s, offset))) {
+        int ret = make_ours(s, offset, ret_slot);
+
+        if (ret < 0 || ret_slot->page) {
+            return ret;
+        }
+        table = l2_table(s, offset);
+    }
     if (table <= 0) {
         return (int)table;
     }
-    return pin_slot(s, table, offset, false, ret_slot);
+    return pin_slot(s, table, offset, ret_slot);
 }
 
 /* ---------------------------------------------------------------------------------------------- look */

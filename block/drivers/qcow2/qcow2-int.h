@@ -81,7 +81,7 @@ typedef struct Qcow2State {
     bool corrupt; /* the header says so: no more writes */
     bool reported; /* a finding that was not fatal was told */
     bool committing;
-    uint64_t commits_begun;
+    uint64_t commits_begun, commits_done;
     int commit_ret; /* of the last one */
     CoQueue commit_queue;
 } Qcow2State;
@@ -151,12 +151,61 @@ static inline bool qcow2_has_backing(const Qcow2State *s)
     return s->bs->backing != NULL;
 }
 
-/* image/store.c: the header. */
+/* write.c, zero.c, resize.c */
+int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                  QEMUIOVector *qiov, size_t qiov_offset, BdrvRequestFlags flags);
+int coroutine_fn qcow2_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                        BdrvRequestFlags flags);
+int coroutine_fn qcow2_co_pdiscard(BlockDriverState *bs, int64_t offset, int64_t bytes);
+int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset, bool exact,
+                                   PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
+/* The same for who holds the disk's size. */
+int coroutine_fn qcow2_co_write(Qcow2State *s, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+                                size_t qiov_offset);
+/* These bytes read as zeros, whatever it takes; they may be behind the disk's end.  For who holds the disk's size alone. */
+int coroutine_fn qcow2_co_make_zeros(Qcow2State *s, int64_t offset, int64_t bytes);
+/* Before each change, and after it: the disk's size stays as it is.  0: qcow2_co_change_end() is due; or negative errno. */
+int coroutine_fn qcow2_co_change_begin(Qcow2State *s, int64_t offset, int64_t bytes);
+void coroutine_fn qcow2_co_change_end(Qcow2State *s);
 
-/* What s->header says, into the file, durably. */
-int coroutine_fn qcow2_co_store_header(Qcow2State *s);
-/* The same with other contents; s->header is @next then, and @next is empty.  On failure nothing has changed. */
-int coroutine_fn qcow2_co_change_header(Qcow2State *s, Qcow2Header *next, Error **errp);
+/* commit/commit.c: what memory has, into the file (Q1 to Q6). */
+
+int coroutine_fn qcow2_co_flush(BlockDriverState *bs);
+/*
+ * qcow2_co_commit() - all that was done before is durable
+ *
+ * Return: 0; negative errno: what was not written is to be written still; after a flush that failed always -EIO (Q10).
+ */
+int coroutine_fn qcow2_co_commit(Qcow2State *s);
+/* For caches: of L2 tables, of refcount blocks. */
+int coroutine_fn qcow2_co_make_l2_room(void *opaque);
+int coroutine_fn qcow2_co_make_blocks_room(void *opaque);
+/* All dirty refcount blocks are written; a flush is the caller's business (A4). */
+int coroutine_fn qcow2_co_write_blocks(Qcow2State *s);
+
+/* commit/begin.c: between an image that is as its file says, and one that is used. */
+
+/*
+ * qcow2_co_begin() - before a change: the allocator is there, and the header has no bits that the change would make wrong
+ *
+ * Return: 0; negative errno, with @errp set unless it is NULL.
+ */
+int coroutine_fn qcow2_co_begin(Qcow2State *s, Error **errp);
+/*
+ * qcow2_co_settle() - everything is durable, nothing is dirty, and nothing is taken ahead; quiesced
+ *
+ * The next change begins anew.
+ *
+ * Return: 0; negative errno: the file has leaks, or not everything.
+ */
+int coroutine_fn qcow2_co_settle(Qcow2State *s);
+
+/* image/store.c: the header (Q7). */
+
+/* What @change makes of s->header is in the file, durably, then in s->header; on failure that is as it was. */
+typedef void Qcow2HeaderChange(Qcow2Header *next, const void *opaque);
+int coroutine_fn qcow2_co_change_header(Qcow2State *s, Qcow2HeaderChange *change,
+                                        const void *opaque);
 
 /* options.c */
 int qcow2_options(const Qcow2State *s, const BlockdevOptionsQcow2 *o, int open_flags,

@@ -98,18 +98,8 @@ static int coroutine_fn open_data_file(BlockDriverState *bs, const BlockdevOptio
     return s->data ? 0 : -EINVAL;
 }
 
-static int check_header(BlockDriverState *bs, Error **errp)
+static int check_writable(const Qcow2Header *h, Error **errp)
 {
-    Qcow2State *s = bs->opaque;
-    const Qcow2Header *h = &s->header;
-
-    if (h->crypt_method != QCOW2_CRYPT_NONE) {
-        error_setg(errp, "The qcow2 image is encrypted, which is not supported");
-        return -ENOTSUP;
-    }
-    if (bs->read_only || (bs->open_flags & BDRV_O_CHECK)) {
-        return 0;
-    }
     if (h->incompatible & QCOW2_INCOMPATIBLE_CORRUPT) {
         error_setg(errp, "qcow2: Image is corrupt; cannot be opened read/write");
         return -EACCES;
@@ -120,6 +110,17 @@ static int check_header(BlockDriverState *bs, Error **errp)
         return -EACCES;
     }
     return 0;
+}
+
+static int check_header(BlockDriverState *bs, Error **errp)
+{
+    const Qcow2Header *h = &((Qcow2State *)bs->opaque)->header;
+
+    if (h->crypt_method != QCOW2_CRYPT_NONE) {
+        error_setg(errp, "The qcow2 image is encrypted, which is not supported");
+        return -ENOTSUP;
+    }
+    return bs->read_only || (bs->open_flags & BDRV_O_CHECK) ? 0 : check_writable(h, errp);
 }
 
 static void become_read_only(BlockDriverState *bs)
@@ -229,7 +230,13 @@ static int coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOption
 
 static void coroutine_fn qcow2_co_close(BlockDriverState *bs)
 {
-    free_state(bs->opaque);
+    Qcow2State *s = bs->opaque;
+    AioContext *here = qcow2_co_go_home(bs);
+
+    s->failed |= bs->given_up; /* its file does not answer: what it has is consistent */
+    qcow2_co_settle(s);        /* who wants to know has flushed before */
+    qcow2_co_go_back(bs, here);
+    free_state(s);
 }
 
 /* ------------------------------------------------------------------------------------- limits, permissions */
@@ -242,6 +249,9 @@ static void qcow2_refresh_limits(BlockDriverState *bs)
     bs->bl.request_alignment = 1;
     bs->bl.pwrite_zeroes_alignment = qcow2_subcluster_size(&s->g);
     bs->bl.pdiscard_alignment = qcow2_cluster_size(&s->g);
+    bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED;
+    bs->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
+    bs->supported_truncate_flags = BDRV_REQ_ZERO_WRITE;
 }
 
 /* The files are the image's alone while it is written. */
@@ -267,9 +277,20 @@ static int coroutine_fn qcow2_co_reopen_prepare(BlockDriverState *bs, const Bloc
 {
     Qcow2State *s = bs->opaque;
     Reopened next = {.writable = flags & BDRV_O_RDWR};
+    AioContext *here;
     int ret = qcow2_options(s, &opts->u.qcow2, flags, &next.options, errp);
 
+    if (ret == 0 && next.writable && !s->writable) {
+        ret = check_writable(&s->header, errp);
+    }
     if (ret < 0) {
+        return ret;
+    }
+    here = qcow2_co_go_home(bs);
+    ret = qcow2_co_settle(s);
+    qcow2_co_go_back(bs, here);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not bring the qcow2 image up to date");
         return ret;
     }
     *ret_state = g_memdup2(&next, sizeof(next));
@@ -325,6 +346,12 @@ static const BlockDriverLife qcow2_life = {
 
 static const BlockDriverData qcow2_data = {
     .co_preadv = qcow2_co_preadv,
+    .co_pwritev = qcow2_co_pwritev,
+    .co_pwrite_zeroes = qcow2_co_pwrite_zeroes,
+    .co_pdiscard = qcow2_co_pdiscard,
+    .co_flush = qcow2_co_flush,
+    .flushes_children = true,
+    .co_truncate = qcow2_co_truncate,
     .co_block_status = qcow2_co_block_status,
     .co_getlength = qcow2_co_getlength,
 };

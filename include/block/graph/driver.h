@@ -212,6 +212,7 @@ typedef struct BlockDriverImage {
                                   Error **errp);
     const BdrvCreateOption *create_options; /* without size, backing_file, backing_fmt */
     bool has_data_file;                     /* knows data_file, the name of a file for the data */
+    bool has_backing_size; /* knows backing-size: how much of the backing file counts */
     /*
      * How large the file would be of what co_create(@opts) makes, with what @in shows copied into it (NULL: empty).
      * Nothing is opened: the nodes that @opts name are not there, nor need the files be.  For

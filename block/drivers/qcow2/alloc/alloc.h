@@ -15,7 +15,7 @@
  *   A3  What is given back is counted down, passed on as discarded, and may be taken again only after release: the
  *       commit which has made it durable that nobody refers to it has ended.
  *   A4  Counts may be written to the file at any time: those that have risen early are leaks, and those that fell are
- *       A3's.  Counts that rose since the last flush are said by qcow2_alloc_is_unstable().
+ *       A3's.  Counts that rose since the last flush are said by qcow2_alloc_take_unstable().
  *   A5  A new refcount block is durable before the table names it, a new table before the header does.
  *
  * Context: coroutines in the home AioContext of an image that is open for writing.
@@ -104,9 +104,10 @@ void coroutine_fn qcow2_co_release_end(Qcow2Alloc *a, bool done);
 /* Whether something was given back that no release was about. */
 bool qcow2_alloc_has_given_back(const Qcow2Alloc *a);
 
-/* A4: counts have risen that may not be durable.  _written(): all dirty blocks were written, and the file flushed. */
-bool qcow2_alloc_is_unstable(const Qcow2Alloc *a);
-void qcow2_alloc_set_stable(Qcow2Alloc *a);
+/* A4: whether counts have risen since the last call; who asks writes all dirty blocks and flushes, or says that he did
+   not. */
+bool qcow2_alloc_take_unstable(Qcow2Alloc *a);
+void qcow2_alloc_set_unstable(Qcow2Alloc *a);
 
 /* The pool's rest is given back, in memory, and the file's length is what it needs to be: before the image is closed. */
 void coroutine_fn qcow2_co_alloc_settle(Qcow2Alloc *a);

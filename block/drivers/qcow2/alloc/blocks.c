@@ -60,7 +60,7 @@ static int coroutine_fn add_block_at(Qcow2Alloc *a, uint64_t cluster)
         a->config.hooks.co_check_run(a->config.hooks.opaque, offset, qcow2_cluster_size(&a->g));
 
     if (ret == 0) {
-        ret = qcow2_co_cache_get_new(a->config.blocks, offset, &page);
+        ret = qcow2_co_cache_get_new(a->config.blocks, offset, true, &page);
     }
     if (ret < 0) {
         return ret;
@@ -133,7 +133,7 @@ static int coroutine_fn make_blocks(Qcow2Alloc *a, Growth *w)
         uint64_t index = qcow2_reftable_index(g, cluster);
         int64_t offset = (int64_t)((w->block + i) << g->cluster_bits);
         Qcow2Page *page;
-        int ret = qcow2_co_cache_get_new(a->config.blocks, offset, &page);
+        int ret = qcow2_co_cache_get_new(a->config.blocks, offset, true, &page);
 
         if (ret < 0) {
             return ret;

@@ -52,14 +52,17 @@ uint32_t qcow2_alloc_table_clusters(const Qcow2Alloc *a)
     return a->table_clusters;
 }
 
-bool qcow2_alloc_is_unstable(const Qcow2Alloc *a)
+bool qcow2_alloc_take_unstable(Qcow2Alloc *a)
 {
-    return a->unstable;
+    bool unstable = a->unstable;
+
+    a->unstable = false;
+    return unstable;
 }
 
-void qcow2_alloc_set_stable(Qcow2Alloc *a)
+void qcow2_alloc_set_unstable(Qcow2Alloc *a)
 {
-    a->unstable = false;
+    a->unstable = true;
 }
 
 int coroutine_fn qcow2_co_alloc_block(Qcow2Alloc *a, uint64_t cluster, Qcow2Page **ret_page)

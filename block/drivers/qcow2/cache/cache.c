@@ -283,13 +283,14 @@ int coroutine_fn qcow2_co_cache_get(Qcow2Cache *c, int64_t offset, Qcow2Page **r
     return ret;
 }
 
-int coroutine_fn qcow2_co_cache_get_new(Qcow2Cache *c, int64_t offset, Qcow2Page **ret_page)
+int coroutine_fn qcow2_co_cache_get_new(Qcow2Cache *c, int64_t offset, bool dirty,
+                                        Qcow2Page **ret_page)
 {
     int ret;
 
     assert(!c->config.shared);
     ret = get(c, offset, true, ret_page);
-    if (ret == 0) {
+    if (ret == 0 && dirty) {
         qcow2_cache_mark_dirty(*ret_page, 0, c->config.page_bytes);
     }
     return ret;

@@ -68,8 +68,9 @@ void qcow2_cache_delete(Qcow2Cache *c);
  * Return: 0, the page is for qcow2_cache_put(); negative errno.
  */
 int coroutine_fn qcow2_co_cache_get(Qcow2Cache *c, int64_t offset, Qcow2Page **ret_page);
-/* The same for a page of which nothing in the file counts: it is zeros, and all of it is dirty. */
-int coroutine_fn qcow2_co_cache_get_new(Qcow2Cache *c, int64_t offset, Qcow2Page **ret_page);
+/* The same for a page of a new table: it is zeros.  @dirty: the file does not read as zeros there, so all of it is dirty. */
+int coroutine_fn qcow2_co_cache_get_new(Qcow2Cache *c, int64_t offset, bool dirty,
+                                        Qcow2Page **ret_page);
 /* The same without a wait, for one that is in memory; else NULL.  Not of a shared cache. */
 Qcow2Page *qcow2_cache_peek(Qcow2Cache *c, int64_t offset);
 void qcow2_cache_put(Qcow2Page *page);

@@ -5,6 +5,11 @@
 #include "util/log.h"
 #include "util/osdep.h"
 
+static void set_corrupt(Qcow2Header *next, const void *opaque)
+{
+    next->incompatible |= QCOW2_INCOMPATIBLE_CORRUPT;
+}
+
 void coroutine_fn qcow2_co_corrupt(Qcow2State *s, bool fatal, int64_t offset, int64_t bytes,
                                    const char *fmt, ...)
 {
@@ -24,6 +29,10 @@ void coroutine_fn qcow2_co_corrupt(Qcow2State *s, bool fatal, int64_t offset, in
                     "suppressed",
                     text);
         s->corrupt = true;
+        if (s->header.version >= 3) {
+            qcow2_co_change_header(s, set_corrupt,
+                                   NULL); /* whether it is said or not, nothing is written */
+        }
     } else {
         log_message(LOG_LEVEL_ERROR,
                     "qcow2: Image is corrupt: %s; further non-fatal corruption events will be "

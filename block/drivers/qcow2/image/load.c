@@ -95,6 +95,7 @@ void qcow2_new_l2_cache(Qcow2State *s)
         .page_bytes = s->options.l2_page_bytes,
         .max_pages = s->options.l2_cache_bytes / s->options.l2_page_bytes,
         .shared = !s->writable,
+        .make_room = s->writable ? qcow2_co_make_l2_room : NULL,
         .opaque = s,
     };
 
