@@ -183,74 +183,115 @@ static int coroutine_fn grow(Qcow2State *s, int64_t size, Error **errp)
 
 /* ------------------------------------------------------------------------------------------- smaller */
 
-/* Nobody reads or writes.  Tables that have nothing any more go, too. */
-static int coroutine_fn drop_behind(Qcow2State *s, int64_t size)
+/* What becomes of entries behind the new end, and of tables of nothing else. */
+typedef enum Qcow2Drop {
+    QCOW2_DROP_DATA, /* zeros, which hide the backing file */
+    QCOW2_DROP_ALL,  /* nothing, and nothing is left of the tables */
+} Qcow2Drop;
+
+static void drop_entries(Qcow2State *s, const Qcow2Slot *slot, Qcow2Drop what)
 {
-    int64_t span = qcow2_l2_span(&s->g), cluster = qcow2_cluster_size(&s->g);
-    int64_t at = qcow2_cluster_end(&s->g, size);
-    uint32_t kept = (uint32_t)qcow2_l1_entries(&s->g, (uint64_t)size);
+    for (uint32_t i = 0; i < slot->n; i++) {
+        Qcow2Entry entry = qcow2_slot_get(s, slot, i), next = {0};
 
-    while (qcow2_l1_index(&s->g, at) < s->l1_entries) {
-        int64_t end = (at & ~(span - 1)) + span;
-        uint32_t index = (uint32_t)qcow2_l1_index(&s->g, at);
+        if (what == QCOW2_DROP_DATA) {
+            next = qcow2_entry_zero_plain(&s->g);
+        }
+        if ((entry.word == next.word && entry.subclusters == next.subclusters) ||
+            (what == QCOW2_DROP_DATA && !entry.word && !entry.subclusters)) {
+            continue;
+        }
+        qcow2_slot_set(s, slot, i, next);
+        if (entry.word && !qcow2_entry_check(&s->g, entry)) {
+            qcow2_give_back_entry(s, entry, s->options.discard_request);
+        }
+    }
+}
+
+/* From @at to the end of what one table maps. */
+static int coroutine_fn drop_in_table(Qcow2State *s, int64_t at, int64_t end, Qcow2Drop what)
+{
+    while (at < end) {
         Qcow2Slot slot;
-        int ret;
+        int ret = qcow2_co_slot(s, at, true, &slot);
 
-        for (; at < end; at += (int64_t)slot.n * cluster) {
-            ret = qcow2_co_slot(s, at, (s->l1[index] & QCOW2_HOST_OFFSET_MASK) != 0, &slot);
-            if (ret < 0) {
-                return ret;
-            }
-            if (!slot.page) {
-                break;
-            }
-            for (uint32_t i = 0; i < slot.n; i++) {
-                Qcow2Entry entry = qcow2_slot_get(s, &slot, i);
-
-                if (entry.word && !qcow2_entry_check(&s->g, entry)) {
-                    qcow2_give_back_entry(s, entry, s->options.discard_request);
-                }
-                if (entry.word || entry.subclusters) {
-                    qcow2_slot_set(s, &slot, i, (Qcow2Entry){0});
-                }
-            }
-            qcow2_cache_put(slot.page);
+        if (ret < 0) {
+            return ret;
         }
-        if (index >= kept && (s->l1[index] & QCOW2_HOST_OFFSET_MASK)) {
-            int64_t table = (int64_t)(s->l1[index] & QCOW2_HOST_OFFSET_MASK);
-
-            qcow2_cache_forget(s->l2, table, cluster);
-            qcow2_l1_set(s, index, 0);
-            qcow2_give_back(s->alloc, table, 1, s->options.discard_request);
-        }
-        at = end;
+        drop_entries(s, &slot, what);
+        qcow2_cache_put(slot.page);
+        at += (int64_t)slot.n << s->g.cluster_bits;
     }
     return 0;
 }
 
-/* What is behind the end is gone durably before the header says so: it must not come back when the disk grows again. */
-static int coroutine_fn shrink(Qcow2State *s, int64_t size, Error **errp)
+/* Nobody reads or writes there. */
+static int coroutine_fn drop_behind(Qcow2State *s, int64_t size, Qcow2Drop what)
+{
+    int64_t span = qcow2_l2_span(&s->g), at = qcow2_cluster_end(&s->g, size);
+    uint64_t kept = qcow2_l1_entries(&s->g, (uint64_t)size), index;
+
+    for (; (index = qcow2_l1_index(&s->g, at)) < s->l1_entries; at = (at & ~(span - 1)) + span) {
+        int64_t table;
+        int ret;
+
+        if (!(s->l1[index] & QCOW2_HOST_OFFSET_MASK)) {
+            continue;
+        }
+        ret = drop_in_table(s, at, (at & ~(span - 1)) + span, what);
+        if (ret < 0) {
+            return ret;
+        }
+        table = (int64_t)(s->l1[index] & QCOW2_HOST_OFFSET_MASK);
+        if (index >= kept && what == QCOW2_DROP_ALL) {
+            qcow2_cache_forget(s->l2, table, qcow2_cluster_size(&s->g));
+            qcow2_l1_set(s, (uint32_t)index, 0);
+            qcow2_give_back(s->alloc, table, 1, s->options.discard_request);
+        }
+    }
+    return 0;
+}
+
+/*
+ * What is behind the end is gone durably before the header says so: it must not come back when the disk grows again.  But
+ * as long as the header has the old size, the backing file must not show there either: zeros hide it (not in version 2:
+ * there the header goes first, and a crash right after it leaves what a larger disk would show again).
+ */
+static int coroutine_fn shrink_tables(Qcow2State *s, int64_t size)
 {
     NewSize z = {
         .size = (uint64_t)size, .l1_offset = s->header.l1_offset, .l1_size = s->l1_entries};
+    bool hide = qcow2_has_backing(s);
+    int ret = 0;
+
+    if (!hide || s->g.version >= 3) {
+        ret = drop_behind(s, size, hide ? QCOW2_DROP_DATA : QCOW2_DROP_ALL);
+        if (ret == 0) {
+            ret = qcow2_co_commit(s);
+        }
+    }
+    if (ret == 0) {
+        ret = qcow2_co_change_header(s, set_size, &z);
+    }
+    if (ret == 0 && hide) {
+        ret = drop_behind(s, size, QCOW2_DROP_ALL);
+    }
+    return ret;
+}
+
+static int coroutine_fn shrink(Qcow2State *s, int64_t size, Error **errp)
+{
     int64_t in_last = MIN(qcow2_cluster_end(&s->g, size), (int64_t)s->header.size) - size;
     Qcow2Range r;
     int ret = in_last > 0 ? qcow2_co_make_zeros(s, size, in_last) : 0;
 
     qcow2_co_range_begin(s, &r, QCOW2_RANGE_FREE, size, INT64_MAX);
     if (ret == 0) {
-        ret = drop_behind(s, size);
-    }
-    if (ret == 0) {
-        ret = qcow2_co_commit(s);
-    }
-    if (ret == 0) {
-        ret = qcow2_co_change_header(s, set_size, &z);
+        ret = shrink_tables(s, size);
     }
     qcow2_range_end(s, &r);
     if (ret == 0 && s->data != s->bs->file) {
-        ret = bdrv_co_truncate(s->data, size, false, PREALLOC_MODE_OFF, 0, errp);
-        return ret;
+        return bdrv_co_truncate(s->data, size, false, PREALLOC_MODE_OFF, 0, errp);
     }
     if (ret < 0) {
         error_setg_errno(errp, -ret, "Failed to shrink the image");
