@@ -120,6 +120,37 @@ static void failed(Convert *c, int ret, bool is_read, int64_t offset)
     }
 }
 
+/*
+ * The status of a range of source @i.  To be salvaged: where it is not to be had the range is halved, until what is
+ * taken for data, to be read, is one sector.
+ */
+static int coroutine_fn ask_status(Convert *c, size_t i, int64_t offset, int64_t bytes,
+                                   int64_t *pnum)
+{
+    const ImageConvertArgs *args = c->args;
+    int status;
+
+    for (;;) {
+        status = blk_co_block_status_above(args->source[i], args->above, offset, bytes, pnum, NULL,
+                                           NULL);
+        if (status >= 0 && *pnum == 0) {
+            status = -EIO; /* it has become shorter */
+        }
+        if (status >= 0 || !args->salvage) {
+            return status;
+        }
+        if (bytes <= BDRV_SECTOR_SIZE) {
+            break;
+        }
+        bytes = MAX(QEMU_ALIGN_DOWN(bytes / 2, BDRV_SECTOR_SIZE), BDRV_SECTOR_SIZE);
+    }
+    if (args->status_lost) {
+        args->status_lost(args->watch.opaque, offset, -status);
+    }
+    *pnum = bytes;
+    return BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
+}
+
 /* Locked.  What the source has at the cursor, and how far. */
 static int coroutine_fn learn_kind(Convert *c, size_t i)
 {
@@ -142,15 +173,7 @@ static int coroutine_fn learn_kind(Convert *c, size_t i)
         c->known_until = c->begin[i] + length;
         return 0;
     }
-    status = blk_co_block_status_above(args->source[i], above, offset, length - offset, &pnum, NULL,
-                                       NULL);
-    if (status >= 0 && pnum == 0) {
-        status = -EIO; /* it has become shorter */
-    }
-    if (status < 0 && args->salvage) {
-        status = BDRV_BLOCK_DATA | BDRV_BLOCK_ALLOCATED;
-        pnum = MIN(length - offset, IMAGE_CHUNK_BYTES);
-    }
+    status = ask_status(c, i, offset, length - offset, &pnum);
     if (status < 0) {
         return status;
     }

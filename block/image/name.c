@@ -76,6 +76,8 @@ static char *protocol_name(const BlockDriverState *bs)
         return g_strdup(bs->options->u.file.filename);
     case BLOCKDEV_DRIVER_HOST_DEVICE:
         return g_strdup(bs->options->u.host_device.filename);
+    case BLOCKDEV_DRIVER_HOST_CDROM:
+        return g_strdup(bs->options->u.host_cdrom.filename);
     case BLOCKDEV_DRIVER_NBD:
         return nbd_uri(&bs->options->u.nbd);
     default:

@@ -87,7 +87,10 @@ void coroutine_fn io_co_wait_idle(IoSession *io);
 
 /*
  * request.c: requests of any length, cut into what the layers below take.  Coroutine; 0 or negative errno.
+ *
+ * An image is whole sectors, as users of it count: what a file lacks of its last one reads as zeros.
  */
+int64_t io_image_length(IoSession *io); /* of the image; negative errno */
 
 /* The longest that a command takes without -n: what a signed 32-bit count of bytes, in whole sectors, holds. */
 #define IO_LENGTH_MAX (INT32_MAX & ~(int64_t)(BDRV_SECTOR_SIZE - 1))

@@ -37,9 +37,31 @@ static int coroutine_fn in_pieces(IoSession *io, Piece *piece, int64_t offset, Q
     return ret;
 }
 
+int64_t io_image_length(IoSession *io)
+{
+    int64_t length = blk_getlength(io->blk);
+
+    return length < 0 ? length : QEMU_ALIGN_UP(length, BDRV_SECTOR_SIZE);
+}
+
 int coroutine_fn io_co_read(IoSession *io, int64_t offset, QEMUIOVector *qiov)
 {
-    return in_pieces(io, read_piece, offset, qiov, 0);
+    const int64_t length = blk_getlength(io->blk), bytes = (int64_t)qiov->size;
+    QEMUIOVector there;
+    int64_t n;
+    int ret = 0;
+
+    if (length < 0 || offset + bytes <= length || offset + bytes > io_image_length(io)) {
+        return in_pieces(io, read_piece, offset, qiov, 0);
+    }
+    n = MAX(length - offset, 0);
+    qemu_iovec_memset(qiov, (size_t)n, 0, (size_t)(bytes - n));
+    if (n > 0) {
+        qemu_iovec_init_slice(&there, qiov, 0, (size_t)n);
+        ret = in_pieces(io, read_piece, offset, &there, 0);
+        qemu_iovec_destroy(&there);
+    }
+    return ret;
 }
 
 int coroutine_fn io_co_write(IoSession *io, int64_t offset, QEMUIOVector *qiov,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * "file" and "host_device": an image that is a regular file or a block device of this host.
+ * "file", "host_device" and "host_cdrom": an image that is a regular file or a device of this host.
  *
  *      io room                      this room                         outside
  *   ------------   co_preadv      +-----------+   aio_file_*()    +----------------+
@@ -50,8 +50,19 @@ static BlockDriver bdrv_host_device = {
     .image = &file_image,
 };
 
+/* A disc is a device like any, as long as nobody takes it out. */
+static BlockDriver bdrv_host_cdrom = {
+    .format_name = "host_cdrom",
+    .is_protocol = true,
+    .instance_size = sizeof(FileState),
+    .life = &file_life,
+    .data = &file_data,
+    .image = &file_image,
+};
+
 void bdrv_file_register(void)
 {
     bdrv_register(&bdrv_file);
     bdrv_register(&bdrv_host_device);
+    bdrv_register(&bdrv_host_cdrom);
 }

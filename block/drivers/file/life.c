@@ -16,7 +16,14 @@ AioFileEngine file_engine(const FileState *s)
 
 static const BlockdevOptionsFile *options_of(const BlockdevOptions *opts)
 {
-    return opts->driver == BLOCKDEV_DRIVER_HOST_DEVICE ? &opts->u.host_device : &opts->u.file;
+    switch (opts->driver) {
+    case BLOCKDEV_DRIVER_HOST_CDROM:
+        return &opts->u.host_cdrom;
+    case BLOCKDEV_DRIVER_HOST_DEVICE:
+        return &opts->u.host_device;
+    default:
+        return &opts->u.file;
+    }
 }
 
 /* F4: an engine that was asked for is used or refused. */
@@ -77,7 +84,7 @@ static int coroutine_fn file_co_open(BlockDriverState *bs, const BlockdevOptions
     FileOpenArgs args = {
         .path = o->filename,
         .driver_name = bs->drv->format_name,
-        .want_device = opts->driver == BLOCKDEV_DRIVER_HOST_DEVICE,
+        .want_device = opts->driver != BLOCKDEV_DRIVER_FILE,
         .read_write = bs->open_flags & BDRV_O_RDWR,
         .auto_read_only = bs->auto_read_only,
         .direct = bs->open_flags & BDRV_O_NOCACHE,
@@ -228,7 +235,7 @@ static int coroutine_fn file_co_reopen_prepare(BlockDriverState *bs, const Block
     FileOpenArgs args = {
         .path = s->path,
         .driver_name = bs->drv->format_name,
-        .want_device = s->h.is_device,
+        .want_device = opts->driver != BLOCKDEV_DRIVER_FILE,
         .read_write = flags & BDRV_O_RDWR,
         .auto_read_only = opts->has_auto_read_only && opts->auto_read_only,
         .direct = flags & BDRV_O_NOCACHE,

@@ -120,13 +120,11 @@ static int open_path(FileOpenArgs *args)
 
 static int check_kind(FileOpenArgs *args, const struct stat *st)
 {
-    if (S_ISDIR(st->st_mode)) {
-        error_setg_file_open(&args->err, EISDIR, args->path);
-        return -EISDIR;
-    }
-    if (args->want_device ? !S_ISBLK(st->st_mode) : !S_ISREG(st->st_mode)) {
-        error_setg(&args->err, "'%s' driver requires '%s' to be a %s", args->driver_name,
-                   args->path, args->want_device ? "block device" : "regular file");
+    const bool is_device = S_ISBLK(st->st_mode) || S_ISCHR(st->st_mode);
+
+    if (args->want_device ? !is_device : !S_ISREG(st->st_mode)) {
+        error_setg(&args->err, "'%s' driver requires '%s' to be %s", args->driver_name, args->path,
+                   args->want_device ? "either a character or block device" : "a regular file");
         return -EINVAL;
     }
     return 0;

@@ -8,7 +8,7 @@
 #ifndef BLOCK_DRIVERS_DRIVERS_H
 #define BLOCK_DRIVERS_DRIVERS_H
 
-void bdrv_file_register(void);    /* "file", "host_device" */
+void bdrv_file_register(void);    /* "file", "host_device", "host_cdrom" */
 void bdrv_raw_register(void);     /* "raw" */
 void bdrv_fvd_register(void);     /* "fvd" */
 void bdrv_qcow2_register(void);   /* "qcow2" */

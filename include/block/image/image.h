@@ -109,6 +109,8 @@ typedef struct ImageConvertArgs {
     bool salvage;              /* what cannot be read is zeros */
     /* Told of each range that was given up, when @salvage.  May be NULL. */
     void (*lost)(void *opaque, int64_t offset, int64_t bytes, int error);
+    /* And of each sector of which it was not to be had what it is; it is read.  May be NULL. */
+    void (*status_lost)(void *opaque, int64_t offset, int error);
     ImageWatch watch;
     /*
      * The watch is told of data that is copied, of all there is in the sources, which are asked for it before; else of

@@ -76,6 +76,12 @@ static void tell_lost(void *opaque, int64_t offset, int64_t bytes, int error)
     warn_report("error while reading offset %" PRId64 ": %s", offset, g_strerror(error));
 }
 
+static void tell_status_lost(void *opaque, int64_t offset, int error)
+{
+    warn_report("error while reading block status at offset %" PRId64 ": %s", offset,
+                g_strerror(error));
+}
+
 static void tell_skipped(const char *name)
 {
     warn_report("Skipping inconsistent bitmap '%s'", name);
@@ -141,8 +147,9 @@ static int coroutine_fn copy(Convert *convert, BlockBackend *const *sources, Blo
         .bytes_per_second = (uint64_t)convert->rate,
         .salvage = convert->salvage,
         .lost = convert->quiet ? NULL : tell_lost,
+        .status_lost = convert->quiet ? NULL : tell_status_lost,
         .watch = img_image_watch(),
-        .count_data = convert->progress,
+        .count_data = convert->progress || convert->salvage, /* as people know it: told twice */
     };
     BlockDriverState *below = bdrv_backing_chain_next(blk_bs(target));
 

@@ -127,7 +127,7 @@ const IoCommand io_truncate = {
 
 static int coroutine_fn length_run(IoSession *io, int argc, char **argv)
 {
-    int64_t length = blk_getlength(io->blk);
+    int64_t length = io_image_length(io);
     g_autofree char *text = NULL;
 
     if (length < 0) {

@@ -8,9 +8,22 @@
 #include "programs/common/specific.h"
 #include "programs/io/commands/commands.h"
 
+/* Of the image itself; what a file lacks of its last sector is as what is before it. */
+static int coroutine_fn is_allocated(IoSession *io, int64_t offset, int64_t bytes, int64_t *ret_n)
+{
+    const int64_t length = blk_getlength(io->blk);
+    int ret = bdrv_co_is_allocated(blk_bs(io->blk), MIN(offset, MAX(length - 1, 0)), bytes, ret_n);
+
+    if (*ret_n == 0 || offset + *ret_n >= length) {
+        *ret_n = bytes;
+    }
+    *ret_n = MIN(*ret_n, bytes);
+    return ret;
+}
+
 static int coroutine_fn alloc_run(IoSession *io, int argc, char **argv)
 {
-    const int64_t length = blk_getlength(io->blk), offset = io_parse_size(argv[1]);
+    const int64_t length = io_image_length(io), offset = io_parse_size(argv[1]);
     int64_t count = BDRV_SECTOR_SIZE, allocated = 0, n;
     g_autofree char *where = NULL;
 
@@ -25,13 +38,12 @@ static int coroutine_fn alloc_run(IoSession *io, int argc, char **argv)
     }
     count = MAX(MIN(count, length - offset), 0);
     for (int64_t done = 0; done < count; done += n) {
-        int ret = bdrv_co_is_allocated(blk_bs(io->blk), offset + done, count - done, &n);
+        int ret = is_allocated(io, offset + done, count - done, &n);
 
         if (ret < 0) {
             printf("is_allocated failed: %s\n", g_strerror(-ret));
             return ret;
         }
-        n = n > 0 ? MIN(n, count - done) : count - done;
         allocated += ret ? n : 0;
     }
     where = io_size_text((double)offset);
@@ -60,7 +72,7 @@ static void print_range(bool allocated, int64_t start, int64_t bytes)
 
 static int coroutine_fn map_run(IoSession *io, int argc, char **argv)
 {
-    const int64_t length = blk_getlength(io->blk);
+    const int64_t length = io_image_length(io);
     int64_t start = 0, at = 0, n;
     int ret, last = -1;
 
@@ -69,12 +81,11 @@ static int coroutine_fn map_run(IoSession *io, int argc, char **argv)
         return (int)length;
     }
     for (; at < length; at += n) {
-        ret = bdrv_co_is_allocated(blk_bs(io->blk), at, length - at, &n);
+        ret = is_allocated(io, at, length - at, &n);
         if (ret < 0) {
             error_report("Failed to get allocation status: %s", g_strerror(-ret));
             return ret;
         }
-        n = n > 0 ? MIN(n, length - at) : length - at;
         if (last >= 0 && ret != last) {
             print_range(last, start, at - start);
             start = at;

@@ -46,10 +46,12 @@ static void coroutine_fn what_is_no_file_is_refused_by_name(void)
     block_test_co_open_fails("Could not open '/nofile': No such file or directory",
                              "{\"driver\":\"file\",\"filename\":\"/nofile\"}");
     block_test_co_open_fails("Is a directory", "{\"driver\":\"file\",\"filename\":\"%s\"}", dir);
+    block_test_co_open_fails("to be a regular file",
+                             "{\"driver\":\"file\",\"read-only\":true,\"filename\":\"%s\"}", dir);
     block_test_co_open_fails("'file' driver requires '/dev/null' to be a regular file",
                              "{\"driver\":\"file\",\"filename\":\"/dev/null\"}");
     make_image(512);
-    block_test_co_open_fails("to be a block device",
+    block_test_co_open_fails("to be either a character or block device",
                              "{\"driver\":\"host_device\",\"filename\":\"%s\"}", image);
     /* Nobody writes into it: an open that waits would hang here. */
     g_assert_cmpint(mkfifo(fifo, 0644), ==, 0);
