@@ -103,6 +103,12 @@ static void coroutine_fn test_sums(void)
     tell_some(FVD_STORY_SUMS | FVD_STORY_BASE);
 }
 
+/* Their data is durable by a flush of another file, which ends first, or last, or not at all. */
+static void coroutine_fn test_sums_data_file(void)
+{
+    tell_some(FVD_STORY_SUMS | FVD_STORY_BASE | FVD_STORY_DATA_FILE | FVD_STORY_TINY_JOURNAL);
+}
+
 static void coroutine_fn test_sums_given_back(void)
 {
     tell_some(FVD_STORY_SUMS | FVD_STORY_BASE | FVD_STORY_GIVE_BACK);
@@ -200,6 +206,9 @@ static void add_tests(void)
     block_test_add("/crash/fvd/a storm of flushes survives the power", test_flush_storm);
     block_test_add("/crash/fvd/a disk that nobody flushes survives the power", test_no_flush);
     block_test_add("/crash/fvd/blocks recorded with checksums survive the power", test_sums);
+    block_test_add(
+        "/crash/fvd/blocks recorded with checksums, their data elsewhere, survive the power",
+        test_sums_data_file);
     block_test_add("/crash/fvd/blocks recorded with checksums, and given back, survive the power",
                    test_sums_given_back);
     block_test_add("/crash/fvd/blocks that were kept when they were read survive the power",

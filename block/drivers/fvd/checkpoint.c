@@ -133,6 +133,11 @@ static int coroutine_fn flush_data(void *opaque)
     return fvd_co_flush_node(s, s->data->bs);
 }
 
+static int coroutine_fn flush_files(void *opaque)
+{
+    return fvd_co_flush_files(opaque);
+}
+
 /* F5, F6 */
 static int coroutine_fn checkpoint(void *opaque, unsigned half, FvdJTicket upto,
                                    uint64_t stable_epoch)
@@ -167,6 +172,7 @@ static void gather(void *opaque)
 
 static const FvdJournalOps journal_ops = {
     .co_flush_data = flush_data,
+    .co_flush = flush_files,
     .co_checkpoint = checkpoint,
     .record_durable = record_durable,
     .gather = gather,

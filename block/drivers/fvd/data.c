@@ -458,11 +458,8 @@ static int coroutine_fn flush(FvdState *s)
 {
     int ret = s->failed ? -EIO : 0;
 
-    if (ret >= 0 && s->data != s->bs->file) {
-        ret = fvd_co_flush_node(s, s->data->bs);
-    }
     if (ret >= 0 && !s->journal) {
-        return fvd_co_flush_node(s, s->bs->file->bs);
+        return fvd_co_flush_files(s);
     }
     if (ret >= 0) {
         ret = fvd_sums_gather(s, true);

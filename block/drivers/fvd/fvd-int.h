@@ -242,6 +242,15 @@ void fvd_fail(FvdState *s);
 /* fvd_co_flush_node() - flush a child's node; a failure is for ever */
 int coroutine_fn fvd_co_flush_node(FvdState *s, BlockDriverState *bs);
 
+/* storage/flush.c */
+/*
+ * fvd_co_flush_files() - all that was written before, to the image's file and to the data's, is durable; both flushed
+ *                        at the same time
+ *
+ * Return: 0; negative errno, for ever.
+ */
+int coroutine_fn fvd_co_flush_files(FvdState *s);
+
 /* How many bytes a write may have so that its records fit into half a journal; 0: not even those of one chunk. */
 int64_t fvd_write_max(const FvdHeader *header, const FvdJGeometry *geometry);
 

@@ -34,7 +34,8 @@
  *       is: what is in the journal is a beginning of what was added, but for what the last flush does not cover.
  *   J3  If a buffer has plain bitmap records the data is flushed between its sealing and its writing (F2).  A bit
  *       before its data would hide good data of the base.
- *   J4  A ticket is durable after a flush of the metadata that began after its buffer had been written (F4).
+ *   J4  A ticket is durable after a flush of the metadata that began after its buffer had been written (F4); and of the
+ *       data, where that is in a file of its own: a record with checksums does not wait for it.
  *   J5  Before a half is filled again all of its records are durable, the owner has been told so, and his checkpoint
  *       of them has ended (F5, F6).  Nobody waits for that but buffers for that half.
  *   J6  A failure is for ever: nothing is added, written or committed any more.  A flush that succeeds after one that
@@ -278,9 +279,11 @@ void fvd_journal_fail(FvdJournal *j)
 static int coroutine_fn co_flush_metadata(FvdJournal *j)
 {
     FvdJTicket upto = j->written;
+    int ret;
 
     /* Group commit is the flush's own: those who wait for one under way share the next one. */
-    if (bdrv_co_flush(j->c.metadata->bs) < 0) {
+    ret = j->c.ops->co_flush ? j->c.ops->co_flush(j->c.opaque) : bdrv_co_flush(j->c.metadata->bs);
+    if (ret < 0) {
         fvd_journal_fail(j);
     }
     if (j->metadata_err_prohibit_write) {

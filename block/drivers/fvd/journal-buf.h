@@ -40,6 +40,11 @@ typedef struct FvdJournalOps {
      */
     int coroutine_fn (*co_flush_data)(void *opaque);
     /*
+     * All that was written to the journal, and the data as above, becomes durable, in any order.  May yield.
+     * NULL: the node of the journal is flushed.
+     */
+    int coroutine_fn (*co_flush)(void *opaque);
+    /*
      * All changes of @half, 0 or 1, with tickets up to @upto become durable in table and bitmap, and none that
      * record_durable() has not told; then stable_journal_epoch in the header becomes @stable_epoch, durably.  Changes
      * of the other half up to @upto may be in it, or not.  One at a time; changes go on being added meanwhile, of both

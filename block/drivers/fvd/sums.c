@@ -22,7 +22,8 @@
  *       record are alone in it (D1), so none is under way when it becomes HELD.
  *   S2  A write to a block that is SUMMED, DURABLE or CONFIRMING waits until its plain record is durable. (F10)
  *   S3  The sum is that of memory that nobody else can write to: a guest may change its buffer while it is written.
- *   S4  Only where data and journal are in one file, for a record with a sum counts as durable when the file is flushed.
+ *   S4  A record with a sum counts as durable when data and journal have been flushed, both, after they were written: one
+ *       flush, or, where the data has a file of its own, two at the same time (storage/flush.c).
  *
  *   S5  Blocks in the second line are never more than fvd_jsums_max(), for who opens the image after a crash looks at all
  *       of them: if there would be more the flush writes plain records.
@@ -76,7 +77,6 @@ void fvd_sums_reset(FvdState *s)
 bool fvd_sums_in_use(const FvdState *s)
 {
     return (s->header.incompatible & FVD_INCOMPATIBLE_BLOCK_SUMS) &&
-           s->data == s->bs->file && /* S4 */
            fvd_jpairs_possible(&s->geometry);
 }
 

@@ -373,6 +373,54 @@ static void coroutine_fn test_one_flush(void)
     scene_end(&s);
 }
 
+/* Data in a file of its own: both files are flushed once, at the same time. */
+static void coroutine_fn test_two_files(void)
+{
+    const FvdImageSpec spec = {.size = 8 * MiB,
+                               .base_size = 8 * MiB,
+                               .data_file = "elsewhere",
+                               .incompatible = FVD_INCOMPATIBLE_BLOCK_SUMS};
+    BlockDriverState *file = test_ram_new("file", 0), *data = test_ram_new("data", 0), *bs;
+    BlockDriverState *base = test_ram_new("base", 8 * MiB);
+    BlockTestRequest *flush;
+    BdrvChild *user;
+
+    test_ram_poke_pattern(base, 0, 8 * MiB, 1);
+    fvd_image_co_make(file, &spec);
+    bs = block_test_co_open("{\"driver\": \"fvd\", \"file\": \"file\", \"data-file\": \"data\", "
+                            "\"backing\": \"base\"}");
+    user = block_test_user(bs, BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE);
+    block_test_co_fill(user, 0, 4096, 1); /* what comes once: the beginning of changes */
+    g_assert_cmpint(bdrv_co_flush(bs), ==, 0);
+    for (int i = 1; i < 8; i++) {
+        block_test_co_fill(user, i * MiB + 8192, 4096, 2);
+        test_ram_reset_counts(file);
+        test_ram_reset_counts(data);
+        test_ram_hold(file, TEST_RAM_FLUSH, 0, INT64_MAX);
+        test_ram_hold(data, TEST_RAM_FLUSH, 0, INT64_MAX);
+        flush = block_test_co_start(user, BLOCK_TEST_FLUSH, 0, 0, 0);
+        test_ram_co_wait_held(file, 1);
+        test_ram_co_wait_held(data, 1);
+        test_ram_release(i % 2 ? file : data);
+        block_test_co_settle();
+        g_assert_false(block_test_done(flush));
+        test_ram_release(i % 2 ? data : file);
+        g_assert_cmpint(block_test_co_join(flush), ==, 0);
+        g_assert_cmpuint(test_ram_counts(file)->flushes, ==, 1);
+        g_assert_cmpuint(test_ram_counts(data)->flushes, ==, 1);
+    }
+    block_test_co_fill(user, 1 * MiB, 100,
+                       3); /* confirmed by one of them, and so free to be changed */
+    test_ram_set_error(data, TEST_RAM_FLUSH, 0, INT64_MAX, EIO, 1);
+    g_assert_cmpint(bdrv_co_flush(bs), ==, -EIO);
+    g_assert_cmpint(bdrv_co_flush(bs), ==, -EIO); /* F4 */
+    block_test_co_user_free(user);
+    bdrv_co_unref(bs);
+    bdrv_co_unref(base);
+    bdrv_co_unref(data);
+    bdrv_co_unref(file);
+}
+
 /* F10: a block whose sum is what makes it count is not written to before something else does. */
 static void coroutine_fn test_second_write_waits(void)
 {
@@ -596,6 +644,7 @@ static void add(void)
     block_test_add("/fvd/data/a flush of what allocates is one flush of the file", test_one_flush);
     block_test_add("/fvd/data/no more blocks count by their sums than who opens the image looks at",
                    test_few_sums);
+    block_test_add("/fvd/data/two files are flushed once each, at the same time", test_two_files);
     block_test_add("/fvd/data/a block that counts by its sum is not written to before it counts "
                    "without",
                    test_second_write_waits);
