@@ -38,6 +38,23 @@
 #define SEEDS_DEFAULT           4
 #define SEEDS_DEFAULT_SANITIZED 1
 
+/* Whatever goes together; of each, some. */
+static unsigned anything(uint32_t seed)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
+    unsigned wants = g_rand_int(rand) & g_rand_int(rand) & FVD_STORY_ALL;
+
+    wants &= ~(g_rand_boolean(rand) ? FVD_STORY_BASE : FVD_STORY_NO_BASE);
+    if (wants & FVD_STORY_OLD) {
+        wants &= ~(FVD_STORY_SUMS | FVD_STORY_BITMAPS);
+    }
+    if (wants & FVD_STORY_BITMAPS) {
+        wants &= ~FVD_STORY_RESIZE;
+    }
+    return wants;
+}
+
+/* @wants: 0: anything */
 static void coroutine_fn tell_some(unsigned wants)
 {
     uint32_t first = block_test_seed();
@@ -48,7 +65,7 @@ static void coroutine_fn tell_some(unsigned wants)
     unsigned states = 0;
 
     for (unsigned i = 0; i < n; i++) {
-        states += scene_co_tell(first + i, wants);
+        states += scene_co_tell(first + i, wants ? wants : anything(first + i));
     }
     g_test_message("%u states", states);
 }
@@ -190,6 +207,11 @@ static void coroutine_fn test_bitmaps_faults(void)
     tell_some(FVD_STORY_BITMAPS | FVD_STORY_FAULTS);
 }
 
+static void coroutine_fn test_anything(void)
+{
+    tell_some(0);
+}
+
 static void add_tests(void)
 {
     bdrv_fvd_register();
@@ -239,6 +261,7 @@ static void add_tests(void)
                    test_bitmaps_base);
     block_test_add("/crash/fvd/dirty bitmaps on a disk that fails, and then the power",
                    test_bitmaps_faults);
+    block_test_add("/crash/fvd/anything at all survives the power", test_anything);
 }
 
 int main(int argc, char **argv)

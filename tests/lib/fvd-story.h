@@ -49,6 +49,7 @@ enum {
         1 << 12, /* a file; the disk grows and shrinks, and the table may have to move */
     FVD_STORY_FAULTS = 1 << 13,  /* in most lives the disks fail now and then */
     FVD_STORY_BITMAPS = 1 << 14, /* the image keeps dirty bitmaps; not with RESIZE */
+    FVD_STORY_ALL = (1 << 15) - 1,
 };
 
 /* The nodes that an image is on. */
