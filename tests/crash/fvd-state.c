@@ -128,8 +128,8 @@ static bool coroutine_fn one_more(Scene *sc, SectorModel *model, BdrvChild *user
     return ret == 0;
 }
 
-/* S6 */
-static void coroutine_fn cut_again(Scene *sc, const uint8_t *want)
+/* S6.  @killed: S8, the process has been killed, not the power; what is found is made durable first. */
+static void coroutine_fn cut_again(Scene *sc, const uint8_t *want, bool killed)
 {
     SectorModel *model = sector_model_new(sector_model_sectors(sc->story->model), 0);
     int ops = g_rand_int_range(sc->rand, 1, 12);
@@ -138,8 +138,11 @@ static void coroutine_fn cut_again(Scene *sc, const uint8_t *want)
     BlockDriverState *bs;
 
     sector_model_restart(model, want);
-    scene_load(sc);
+    (killed ? scene_load_cached : scene_load)(sc);
     bs = scene_co_open(sc, false);
+    if (killed) {
+        g_assert_cmpint(bdrv_co_flush(bs), ==, 0);
+    }
     test_cut_arm(sc->bench.disk,
                  test_cut_moments(sc->bench.disk) + g_rand_int_range(sc->rand, 1, 40));
     if (bs) {
@@ -210,6 +213,9 @@ static void coroutine_fn kill_and_cut(Scene *sc)
     scene_power_on(&sc->bench, g_rand_int(sc->rand));
     flushed = scene_co_look(sc);
     scene_expect(sc, seen, flushed, "opened again, flushed, and cut");
+    if (g_rand_boolean(sc->rand)) {
+        cut_again(sc, seen, true);
+    }
 
     scene_load_cached(sc);
     test_cut_arm(sc->bench.disk,
@@ -246,7 +252,7 @@ void coroutine_fn scene_co_check_state(Scene *sc)
         repair(sc, buf);
     }
     if (g_rand_int_range(sc->rand, 0, GO_ON_CUT) == 0) {
-        cut_again(sc, buf);
+        cut_again(sc, buf, false);
     }
     if (moments && g_rand_int_range(sc->rand, 0, THOROUGHLY) == 0) {
         for (unsigned i = 1; i <= moments; i++) {
