@@ -393,6 +393,32 @@ static void pass_turn(Convert *c, const Piece *piece)
     }
 }
 
+/* By the system; -ENOTSUP: it has to be read and written. */
+static int coroutine_fn copy_range(Convert *c, const Piece *piece)
+{
+    BlockDriverState *file = NULL;
+    int64_t pnum, map;
+    int status = bdrv_co_block_status(blk_bs(c->args->source[piece->source]), piece->source_offset,
+                                      piece->bytes, &pnum, &map, &file);
+
+    if (status < 0 || pnum < piece->bytes || !(status & BDRV_BLOCK_DATA) ||
+        !(status & BDRV_BLOCK_OFFSET_VALID) || !file || c->copy.write_flags) {
+        return -ENOTSUP;
+    }
+    return bdrv_co_copy_range(file, map, c->copy.target, piece->offset, piece->bytes);
+}
+
+/* The piece has its turn.  False: it has to be read and written. */
+static bool coroutine_fn offload(Convert *c, const Piece *piece)
+{
+    int ret = is_over(c) ? 0 : copy_range(c, piece);
+
+    if (ret < 0 && ret != -ENOTSUP) {
+        failed(c, ret, false, piece->offset);
+    }
+    return ret != -ENOTSUP;
+}
+
 static void coroutine_fn do_piece(Convert *c, const Piece *piece)
 {
     bool is_bytes = piece->kind == PIECE_DATA || (piece->kind == PIECE_ZERO && !c->args->sparse);
@@ -400,6 +426,15 @@ static void coroutine_fn do_piece(Convert *c, const Piece *piece)
 
     if (is_bytes) {
         wait_for_rate(c, piece);
+    }
+    if (piece->kind == PIECE_DATA && c->args->copy_range) {
+        wait_for_turn(c, piece);
+        if (offload(c, piece)) {
+            pass_turn(c, piece);
+            return;
+        }
+    }
+    if (is_bytes) {
         buf = copy_pool_get(c->pool);
         if (!is_over(c)) {
             read_piece(c, piece, buf);

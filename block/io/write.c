@@ -413,6 +413,46 @@ int coroutine_fn bdrv_co_pwritev_part(BdrvChild *child, int64_t offset, int64_t 
     return ret;
 }
 
+/* Who wants to see what is written, or old data before it, needs it in memory. */
+static bool can_copy_unseen(const BlockDriverState *src, const BlockDriverState *bs)
+{
+    return bs->drv->data->co_copy_range && !has_notifiers(bs) && !bs->write_tap &&
+           !src->read_guard && bs->detect_zeroes == BLOCKDEV_DETECT_ZEROES_OPTIONS_OFF;
+}
+
+int coroutine_fn bdrv_co_copy_range(BlockDriverState *src, int64_t src_offset, BdrvChild *child,
+                                    int64_t offset, int64_t bytes)
+{
+    BlockDriverState *bs = child->bs;
+    int64_t align = MAX(bs->bl.request_alignment, src->bl.request_alignment);
+    BdrvTrackedRequest req;
+    int ret = check_write(child, offset, bytes);
+
+    if (ret < 0 || bytes == 0) {
+        return ret;
+    }
+    if (!can_copy_unseen(src, bs) || ((offset | src_offset | bytes) & (align - 1))) {
+        return -ENOTSUP;
+    }
+    trace_bdrv_co_copy_range(src->node_name, src_offset, bs->node_name, offset, bytes);
+    assert(child->perm & (BLK_PERM_WRITE | BLK_PERM_WRITE_UNCHANGED));
+    bdrv_inc_in_flight(bs);
+    tracked_request_begin(&req, bs, offset, bytes, BDRV_TRACKED_WRITE, 0);
+    ret = take_turn(&req, child, false);
+    if (ret == 0) {
+        ret = can_copy_unseen(src, bs)
+                  ? bs->drv->data->co_copy_range(bs, offset, src, src_offset, bytes)
+                  : -ENOTSUP;
+        write_done(bs, offset, bytes, offset + bytes, ret);
+    }
+    if (ret >= 0) {
+        bs->wr_highest_offset = MAX(bs->wr_highest_offset, (uint64_t)(offset + bytes));
+    }
+    tracked_request_end(&req);
+    bdrv_dec_in_flight(bs);
+    return MIN(ret, 0);
+}
+
 int coroutine_fn bdrv_co_pwritev(BdrvChild *child, int64_t offset, int64_t bytes,
                                  QEMUIOVector *qiov, BdrvRequestFlags flags)
 {

@@ -152,10 +152,27 @@ def _(t):
                  ['--skip-broken-bitmaps', 'x', 't'], ['-c', 'x', 't']):
         img.as_peer('convert', *args, without='t')
         assert not os.path.exists(t.path('t')), args
-    img.fails('Copy offloading is not supported', 'convert', '-C', 'x', 't')
     img.fails('smaller than input', 'convert', '-o', 'size=512k', 'x', 't')
     img.fails('foo', 'convert', '-o', 'foo=1', 'x', 't')
     assert not os.path.exists(t.path('t'))
+
+
+@test('-C: the system copies from file to file, else it is read and written')
+def _(t):
+    img = ImgTool(t)
+    for i in range(6):
+        sparse(t, 'a', t.random.randrange(1, 9 * MIB))
+        img.ok('convert', '-f', 'raw', '-O', 'fvd', 'a', 'a.fvd')
+        more = t.random.choice([[], ['-W'], ['-m', '1'], ['-p'], ['-t', 'writethrough'], ['-t', 'none', '-T', 'none']])
+        img.ok('convert', '-C', *more, '-f', 'raw', '-O', 'raw', 'a', 'b')
+        img.ok('compare', '-f', 'raw', '-F', 'raw', 'a', 'b')
+        img.ok('convert', '-C', *more, '-f', 'fvd', '-O', 'raw', 'a.fvd', 'b')
+        img.ok('compare', '-f', 'raw', '-F', 'raw', 'a', 'b')
+        img.ok('convert', '-C', *more, '-f', 'raw', '-O', 'fvd', 'a', 'b')
+        img.ok('compare', '-f', 'raw', '-F', 'fvd', 'a', 'b')
+    t.image('a', 4 * MIB, [(MIB, t.random.randbytes(2 * MIB))])
+    r = img.ok('--trace', 'enable=bdrv_co_copy_range', 'convert', '-C', '-f', 'raw', '-O', 'raw', 'a', 'b')
+    assert 'bdrv_co_copy_range' in r.err, r
 
 
 @test('-p: how far it is, of the data there is, in a file or on a terminal')

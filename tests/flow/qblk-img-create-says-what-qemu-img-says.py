@@ -85,7 +85,7 @@ def _(t):
     for args in (RAW + ['-o', 'preallocation=nosuch', 'a.raw', '1M'],
                  RAW + ['nbd://localhost:1/x', '1M'], RAW + ['/dev/null', '1M']):
         same(t, img, *args, words=False)
-    # Where the peer leaves an empty file, nothing is left.
+    # Where the peer leaves an empty file, nothing is left: also of sizes that no file has.
     for args in (RAW + ['-o', 'preallocation=metadata', 'a.raw', '1M'], RAW + ['a.raw', '7E']):
         assert img.run('create', *args).status == 1
         assert not files(t), args

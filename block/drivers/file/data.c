@@ -184,6 +184,53 @@ static int coroutine_fn file_co_pwrite_zeroes(BlockDriverState *bs, int64_t offs
     return ret;
 }
 
+typedef struct CopyArgs {
+    int from, to;
+    int64_t from_offset, to_offset, bytes;
+} CopyArgs;
+
+static bool is_not_supported(int error)
+{
+    return error == EXDEV || error == EINVAL || error == ENOSYS || error == EOPNOTSUPP ||
+           error == EBADF || error == ETXTBSY;
+}
+
+static int copy_blocking(void *opaque)
+{
+    CopyArgs *args = opaque;
+    off_t from = args->from_offset, to = args->to_offset;
+    int64_t left = args->bytes;
+
+    while (left > 0) {
+        ssize_t n = copy_file_range(args->from, &from, args->to, &to, left, 0);
+
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) { /* 0: some file systems say so of what they cannot do */
+            return n == 0 || is_not_supported(errno) ? -ENOTSUP : -errno;
+        }
+        left -= n;
+    }
+    return 0;
+}
+
+static int coroutine_fn file_co_copy_range(BlockDriverState *bs, int64_t offset,
+                                           BlockDriverState *src, int64_t src_offset, int64_t bytes)
+{
+    FileState *s = bs->opaque, *from = src->opaque;
+    CopyArgs args = {.to = s->h.fd, .from_offset = src_offset, .to_offset = offset, .bytes = bytes};
+    int ret;
+
+    if (src->drv->data != &file_data || from->h.is_device || s->h.is_device) {
+        return -ENOTSUP;
+    }
+    args.from = from->h.fd;
+    ret = thread_pool_submit_co(copy_blocking, &args);
+    file_status_written(s, offset, bytes);
+    return ret;
+}
+
 typedef struct DiscardArgs {
     int fd;
     uint64_t range[2];
@@ -251,6 +298,7 @@ const BlockDriverData file_data = {
     .co_pwritev = file_co_pwritev,
     .co_pwrite_zeroes = file_co_pwrite_zeroes,
     .co_pdiscard = file_co_pdiscard,
+    .co_copy_range = file_co_copy_range,
     .co_flush = file_co_flush,
     .co_block_status = file_co_block_status,
     .co_getlength = file_co_getlength,

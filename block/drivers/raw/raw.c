@@ -233,6 +233,18 @@ static int coroutine_fn raw_co_pwritev(BlockDriverState *bs, int64_t offset, int
                                           flags);
 }
 
+static int coroutine_fn raw_co_copy_range(BlockDriverState *bs, int64_t offset,
+                                          BlockDriverState *src, int64_t src_offset, int64_t bytes)
+{
+    RawState *s = bs->opaque;
+    int ret = check_fits(s, offset, bytes);
+
+    if (ret == 0 && bs->format_guessed && s->offset == 0 && offset < BDRV_PROBE_BYTES) {
+        return -ENOTSUP; /* it has to be looked at */
+    }
+    return ret < 0 ? ret : bdrv_co_copy_range(src, src_offset, bs->file, s->offset + offset, bytes);
+}
+
 static int coroutine_fn raw_co_pwrite_zeroes(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                              BdrvRequestFlags flags)
 {
@@ -398,6 +410,7 @@ static const BlockDriverData raw_data = {
     .co_preadv = raw_co_preadv,
     .co_pwritev = raw_co_pwritev,
     .co_pwrite_zeroes = raw_co_pwrite_zeroes,
+    .co_copy_range = raw_co_copy_range,
     .co_pdiscard = raw_co_pdiscard,
     .co_block_status = raw_co_block_status,
     .co_getlength = raw_co_getlength,

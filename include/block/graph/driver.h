@@ -127,6 +127,12 @@ typedef struct BlockDriverData {
     int coroutine_fn (*co_block_status)(BlockDriverState *bs, bool want_zero, int64_t offset,
                                         int64_t bytes, int64_t *pnum, int64_t *map,
                                         BlockDriverState **file);
+    /*
+     * Optional.  Bytes of another node come to @offset without passing memory of ours.  Inside both lengths, aligned for
+     * both.  -ENOTSUP: not between these two, or not here; then anything may be in the range.
+     */
+    int coroutine_fn (*co_copy_range)(BlockDriverState *bs, int64_t offset, BlockDriverState *src,
+                                      int64_t src_offset, int64_t bytes);
     int64_t coroutine_fn (*co_getlength)(BlockDriverState *bs); /* NULL: that of bs->file */
     int coroutine_fn (*co_truncate)(BlockDriverState *bs, int64_t offset, bool exact,
                                     PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);

@@ -117,6 +117,8 @@ typedef struct ImageConvertArgs {
      * where in the sources the copy is.
      */
     bool count_data;
+    /* Let the system copy data, where it can, without looking for zeros in it. */
+    bool copy_range;
 } ImageConvertArgs;
 
 /* Where the last source ends: what the target must hold.  Negative errno with @errp. */

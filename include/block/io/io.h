@@ -81,6 +81,16 @@ int coroutine_fn bdrv_co_pread(BdrvChild *child, int64_t offset, int64_t bytes, 
                                BdrvRequestFlags flags);
 int coroutine_fn bdrv_co_pwrite(BdrvChild *child, int64_t offset, int64_t bytes, const void *buf,
                                 BdrvRequestFlags flags);
+/**
+ * bdrv_co_copy_range() - copy what another node has, without passing memory of ours ("copy offloading")
+ * @src: a node of the same kind as the last one below @child; nobody writes there meanwhile
+ *
+ * Context: coroutine, the AioContext of both.
+ *
+ * Return: 0, as after a write; -ENOTSUP: it has to be read and written, the range may hold anything; or negative errno.
+ */
+int coroutine_fn bdrv_co_copy_range(BlockDriverState *src, int64_t src_offset, BdrvChild *child,
+                                    int64_t offset, int64_t bytes);
 /* Reads what is there now without waiting for serialising requests; sectors of 512 bytes. */
 int coroutine_fn bdrv_co_readv_no_serialising(BdrvChild *child, int64_t sector_num, int nb_sectors,
                                               QEMUIOVector *qiov);

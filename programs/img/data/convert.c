@@ -62,7 +62,7 @@ static const ImgOption options[] = {
     {OPT_SALVAGE, "salvage", NULL,
      "go on where the source cannot be read; zeros are written there"},
     {'c', "compress", NULL, "refused: there is no format that compresses"},
-    {'C', "copy-range-offloading", NULL, "refused: see the manual"},
+    {'C', "copy-range-offloading", NULL, "let the system copy, where it can"},
     {'l', "source-snapshot", "SNAPSHOT", "refused: there is no format with internal snapshots"},
     {OPT_BITMAPS, "bitmaps", NULL, "copy persistent dirty bitmaps, too"},
     {OPT_SKIP_BROKEN, "skip-broken-bitmaps", NULL, "but inconsistent ones; with --bitmaps"},
@@ -150,6 +150,7 @@ static int coroutine_fn copy(Convert *convert, BlockBackend *const *sources, Blo
         .status_lost = convert->quiet ? NULL : tell_status_lost,
         .watch = img_image_watch(),
         .count_data = convert->progress || convert->salvage, /* as people know it: told twice */
+        .copy_range = convert->copy_range,
     };
     BlockDriverState *below = bdrv_backing_chain_next(blk_bs(target));
 
@@ -337,9 +338,6 @@ static const char *why_not_at_all(const Convert *convert)
     }
     if (convert->copy_range && convert->salvage) {
         return "Cannot use copy offloading in salvaging mode";
-    }
-    if (convert->copy_range) {
-        return "Copy offloading is not supported";
     }
     if (convert->compress) {
         return "Compression not supported for this file format";

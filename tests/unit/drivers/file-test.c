@@ -7,10 +7,12 @@
 #include <unistd.h>
 #include "aio/file.h"
 #include "block/drivers/drivers.h"
+#include "block/io/io.h"
 #include "block/open/image-lock.h"
 #include "block/open/open.h"
 #include "tests/lib/block-test.h"
 #include "tests/lib/driver-contract.h"
+#include "tests/lib/test-ram.h"
 #include "util/osdep.h"
 
 enum { RW = BLK_PERM_CONSISTENT_READ | BLK_PERM_WRITE };
@@ -445,6 +447,74 @@ static void add_contract(const char *name, const char *more)
     driver_contract_with("file", c);
 }
 
+typedef struct Watcher {
+    NotifierWithReturn notifier;
+    BdrvWriteObserver observer;
+    unsigned seen;
+    int64_t written_at, written; /* last */
+} Watcher;
+
+static void watcher_written(BdrvWriteObserver *obs, int64_t offset, int64_t bytes)
+{
+    Watcher *w = container_of(obs, Watcher, observer);
+
+    w->written_at = offset;
+    w->written = bytes;
+}
+
+static int coroutine_fn watcher_notify(NotifierWithReturn *notifier, void *data)
+{
+    container_of(notifier, Watcher, notifier)->seen++;
+    return 0;
+}
+
+/* Between two files, marked as a write is; who wants to see old data first has it read and written. */
+static void coroutine_fn the_system_copies_from_file_to_file(void)
+{
+    g_autofree char *from_name = block_test_path("from"), *to_name = block_test_path("to");
+    BlockDriverState *from, *to, *ram = test_ram_new("ram", 1 * MiB);
+    Watcher watcher = {.notifier = {.notify = watcher_notify},
+                       .observer = {.written = watcher_written}};
+    BdrvChild *writer, *user, *ram_user = block_test_user(ram, RW);
+    int ret;
+
+    g_assert_true(g_file_set_contents(from_name, "", 0, NULL));
+    g_assert_true(g_file_set_contents(to_name, "", 0, NULL));
+    g_assert_cmpint(truncate(from_name, 1 * MiB) | truncate(to_name, 1 * MiB), ==, 0);
+    from = block_test_co_open("{\"driver\": \"file\", \"filename\": \"%s\"}", from_name);
+    to = block_test_co_open("{\"driver\": \"file\", \"filename\": \"%s\"}", to_name);
+    writer = block_test_user(from, RW);
+    user = block_test_user(to, RW);
+    block_test_co_fill(writer, 0, 1 * MiB, 7);
+    block_test_co_expect(user, 0, 1 * MiB, 0); /* what is known of it is not true any more then */
+    bdrv_add_write_observer(to, &watcher.observer);
+    ret = bdrv_co_copy_range(from, 64 * KiB, user, 128 * KiB, 64 * KiB);
+    if (ret == -ENOTSUP) {
+        g_test_skip("the file system cannot");
+    } else {
+        g_assert_cmpint(ret, ==, 0);
+        block_test_co_expect(user, 0, 128 * KiB, 0);
+        block_test_co_expect(user, 128 * KiB, 64 * KiB, 7);
+        block_test_co_expect(user, 192 * KiB, 64 * KiB, 0);
+        g_assert_cmpint(watcher.written_at, ==, 128 * KiB);
+        g_assert_cmpint(watcher.written, ==, 64 * KiB);
+    }
+    g_assert_cmpint(bdrv_co_copy_range(from, 1 * MiB - 512, user, 0, 1024), ==, -ENOTSUP);
+    g_assert_cmpint(bdrv_co_copy_range(ram, 0, user, 0, 512), ==, -ENOTSUP);
+    g_assert_cmpint(bdrv_co_copy_range(from, 0, ram_user, 0, 512), ==, -ENOTSUP);
+    bdrv_add_before_write_notifier(to, &watcher.notifier);
+    g_assert_cmpint(bdrv_co_copy_range(from, 0, user, 0, 512), ==, -ENOTSUP);
+    notifier_with_return_remove(&watcher.notifier);
+    g_assert_cmpuint(watcher.seen, ==, 0);
+    bdrv_remove_write_observer(&watcher.observer);
+    block_test_co_user_free(writer);
+    block_test_co_user_free(user);
+    block_test_co_user_free(ram_user);
+    bdrv_co_unref(from);
+    bdrv_co_unref(to);
+    bdrv_co_unref(ram);
+}
+
 static void add(void)
 {
     image = block_test_path("test.img");
@@ -461,6 +531,7 @@ static void add(void)
         add_contract("file by libaio", ", \"aio\": \"native\", \"cache\": {\"direct\": true}");
     }
 #define ADD(sentence, function) block_test_add("/file/" sentence, function)
+    ADD("the system copies from file to file", the_system_copies_from_file_to_file);
     ADD("what is no file is refused by name", what_is_no_file_is_refused_by_name);
     ADD("a second writer is refused and told of", a_second_writer_is_refused_and_told_of);
     ADD("force-share reads beside a writer", force_share_reads_beside_a_writer);
