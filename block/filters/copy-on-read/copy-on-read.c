@@ -2,7 +2,7 @@
 /*
  * "copy-on-read": a filter that keeps in the image below it what was read from that image's backing file.
  *
- *      read ──▶ what of it is not in the image? ──▶ hold the range ──▶ read it, write it ──▶ let go ──▶ read all
+ *      read ──▶ what of it is not in the image? ──▶ hold the range ──▶ read it, write it ──▶ let go ──▶ read it
  *                                                        ▲
  *      write, discard, ... ──────────────────────────────┘ wait while their range is held
  *
@@ -169,6 +169,19 @@ static int coroutine_fn copy(BlockDriverState *bs, int64_t offset, int64_t bytes
     return (int)MIN(ret, 0);
 }
 
+/* A piece of a read, all of it in the image or none. */
+static int coroutine_fn read_piece(BlockDriverState *bs, int64_t offset, int64_t bytes,
+                                   bool in_image, QEMUIOVector *qiov, size_t qiov_offset,
+                                   BdrvRequestFlags flags)
+{
+    int ret = in_image ? 0 : copy(bs, offset, bytes);
+
+    if (ret < 0 && (flags & BDRV_REQ_PREFETCH)) { /* R3 */
+        return ret;
+    }
+    return bdrv_co_preadv_part(bs->file, offset, bytes, qiov, qiov_offset, flags);
+}
+
 static int coroutine_fn cor_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
                                       QEMUIOVector *qiov, size_t qiov_offset,
                                       BdrvRequestFlags flags)
@@ -176,23 +189,18 @@ static int coroutine_fn cor_co_preadv(BlockDriverState *bs, int64_t offset, int6
     int64_t n;
     int ret = 0;
 
-    /* Old contents, for a job that keeps them, are nobody's read. */
-    for (int64_t at = 0; at < bytes && !(flags & BDRV_REQ_NO_SERIALISING); at += n) {
+    if (flags &
+        BDRV_REQ_NO_SERIALISING) { /* old contents, for a job that keeps them: nobody's read */
+        return bdrv_co_preadv_part(bs->file, offset, bytes, qiov, qiov_offset, flags);
+    }
+    for (int64_t at = 0; at < bytes && ret >= 0; at += n) {
         ret = bdrv_co_is_allocated(bs->file->bs, offset + at, bytes - at, &n);
-        if (ret < 0) {
-            return ret;
-        }
-        if (n == 0) {
-            break;
-        }
-        if (ret == 0) {
-            ret = copy(bs, offset + at, MIN(n, bytes - at));
-            if (ret < 0 && (flags & BDRV_REQ_PREFETCH)) { /* R3 */
-                return ret;
-            }
+        if (ret >= 0) {
+            n = n > 0 ? MIN(n, bytes - at) : bytes - at; /* the image may have become shorter */
+            ret = read_piece(bs, offset + at, n, ret, qiov, qiov_offset + (size_t)at, flags);
         }
     }
-    return bdrv_co_preadv_part(bs->file, offset, bytes, qiov, qiov_offset, flags);
+    return MIN(ret, 0);
 }
 
 static int coroutine_fn cor_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t bytes,
