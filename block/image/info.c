@@ -70,6 +70,7 @@ ImageInfo *coroutine_fn image_co_info(BlockDriverState *bs, bool flat)
         info->has_dirty_flag = true;
         info->dirty_flag = answers.info.is_dirty;
     }
+    info->has_encrypted = info->encrypted = bs->encrypted;
     info->format_specific = answers.specific;
     set_backing_names(bs, info);
     backing = bdrv_backing_chain_next(bs);

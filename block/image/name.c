@@ -23,6 +23,7 @@ static const struct {
     {"raw", {"offset", "size"}},
     {"null-co", {"size", "read-zeroes", "latency-ns"}},
     {"example", {"size", "byte"}},
+    {"luks", {"key-secret", "header"}},
     {"throttle", {"throttle-group"}},
     {"nbd", {"server", "export"}},
     {"blkdebug",
@@ -128,6 +129,10 @@ static json_t *options_json(BlockDriverState *bs)
         if (c->role & BDRV_CHILD_PRIMARY) {
             json_object_set_new(o, c->name, options_json(c->bs));
         }
+    }
+    if (json_object_get(o, "key-secret")) { /* behind the children, as others have it */
+        json_object_del(o, "key-secret");
+        json_object_set(o, "key-secret", json_object_get(all, "key-secret"));
     }
     return o;
 }

@@ -29,6 +29,7 @@ typedef struct Creation {
     BlockDriverState *file, *data_file;
     const char *data_name;
     bool made_file, made_data;
+    bool header_only; /* the file is the header of an image, and its disk is made elsewhere */
     char *data_path;
 } Creation;
 
@@ -90,15 +91,32 @@ static int sort_options(Creation *c, Error **errp)
     return 0;
 }
 
-/* The size that the image gets: as given, or that of the base image. */
-static int64_t coroutine_fn image_size(const BlockCreateArgs *args, Error **errp)
+/* Who makes a header alone says so by an option that is not the format's own. */
+static int take_detached_header(Creation *c, Error **errp)
 {
+    const char *text = json_string_value(json_object_get(c->format, "detached-header"));
+    bool ok = true;
+
+    if (c->drv->image->has_detached_header && text) {
+        ok = qapi_bool_parse("detached-header", text, &c->header_only, errp);
+        json_object_del(c->format, "detached-header");
+    }
+    return ok ? 0 : -EINVAL;
+}
+
+/* The size that the image gets: as given, or that of the base image. */
+static int64_t coroutine_fn image_size(const Creation *c, Error **errp)
+{
+    const BlockCreateArgs *args = c->args;
     g_autofree char *path = NULL;
     BlockDriverState *backing;
     int64_t size = args->size;
 
     if (size >= 0) {
         return size;
+    }
+    if (c->header_only) {
+        return 0;
     }
     if (!args->backing_file || args->backing_unsafe) {
         error_setg(errp, "Image creation needs a size parameter");
@@ -214,7 +232,8 @@ static int coroutine_fn create_format(Creation *c, Error **errp)
     if (!c->file) {
         return -EINVAL;
     }
-    json_object_set_new(c->format, "file", json_string(c->file->node_name));
+    json_object_set_new(c->format, c->header_only ? "header" : "file",
+                        json_string(c->file->node_name));
     if (c->drv->image->has_data_file && data_name) {
         c->data_name = data_name;
         ret = make_data_file(c, errp);
@@ -289,7 +308,10 @@ int coroutine_fn bdrv_co_create_image(const char *format, const BlockCreateArgs 
     c.protocol = json_object();
     ret = sort_options(&c, errp);
     if (ret == 0) {
-        size = image_size(args, errp);
+        ret = take_detached_header(&c, errp);
+    }
+    if (ret == 0) {
+        size = image_size(&c, errp);
         ret = MIN(size, 0);
     }
     if (ret == 0) {

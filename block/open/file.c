@@ -118,7 +118,10 @@ static BlockDriverState *coroutine_fn open_format(const BdrvOpenFileArgs *args, 
         json_decref(o);
         return NULL;
     }
-    return open_json(o, (args->check ? BDRV_O_CHECK : 0) | (args->named ? BDRV_O_NAMED : 0), errp);
+    return open_json(o,
+                     (args->check ? BDRV_O_CHECK : 0) | (args->no_io ? BDRV_O_NO_IO : 0) |
+                         (args->named ? BDRV_O_NAMED : 0),
+                     errp);
 }
 
 BlockDriverState *coroutine_fn bdrv_co_open_file(const BdrvOpenFileArgs *args, Error **errp)

@@ -27,7 +27,7 @@ typedef struct Loose {
 } Loose;
 
 /* Children that are completed, and whether they are protocols where nothing else is said. */
-static const char *const child_names[] = {"file", "image", "backing"};
+static const char *const child_names[] = {"file", "image", "backing", "header"};
 
 static bool is_protocol_child(const char *name, const BlockDriver *parent)
 {
@@ -237,6 +237,7 @@ static BlockDriverState *coroutine_fn open_tree(const Loose *l, json_t *o, Error
     }
     set_generic(l, o);
     flags |= args->check ? BDRV_O_CHECK : 0;
+    flags |= args->no_io ? BDRV_O_NO_IO : 0;
     flags |= args->no_backing ? BDRV_O_NO_BACKING : 0;
     flags |= args->named ? BDRV_O_NAMED : 0;
     bs = open_complete(o, flags, errp);

@@ -65,6 +65,17 @@ void coroutine_fn qmp_block_resize(const char *device, const char *node_name, in
     blk_co_unref(blk);
 }
 
+void coroutine_fn qmp_x_blockdev_amend(const char *job_id, const char *node_name,
+                                       BlockdevAmendOptions *options, bool has_force, bool force,
+                                       Error **errp)
+{
+    BlockDriverState *bs = bdrv_lookup_bs(NULL, node_name, errp);
+
+    if (bs) {
+        blockdev_amend_start(job_id, bs, options, has_force && force, errp);
+    }
+}
+
 void coroutine_fn qmp_blockdev_create(const char *job_id, BlockdevCreateOptions *options,
                                       Error **errp)
 {

@@ -56,6 +56,7 @@ static BlockDeviceInfo *coroutine_fn query_node(BlockDriverState *bs, bool write
     info->backing_file = g_strdup(bs->backing_file);
     info->backing_file_depth = query_backing_depth(bs);
     info->active = !(bs->open_flags & BDRV_O_INACTIVE);
+    info->encrypted = bs->encrypted;
     info->detect_zeroes = bs->detect_zeroes;
     info->cache = g_new0(BlockdevCacheInfo, 1);
     info->cache->writeback = writeback;

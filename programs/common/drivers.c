@@ -13,6 +13,7 @@ void register_drivers(void)
     bdrv_raw_register();
     bdrv_fvd_register();
     bdrv_qcow2_register();
+    bdrv_luks_register();
     bdrv_nbd_register();
     bdrv_null_register();
     bdrv_example_register();

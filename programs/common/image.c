@@ -106,6 +106,7 @@ BlockDriverState *coroutine_fn img_co_open_node(const ImgImage *image, Error **e
         .no_backing = image->no_backing,
         .backing = image->backing,
         .check = image->check,
+        .no_io = image->no_io,
         .has_aio = image->has_aio,
         .aio = image->aio,
     };

@@ -20,6 +20,7 @@ typedef struct ImgImage {
     bool no_backing;           /* do not open backing files */
     BlockDriverState *backing; /* instead of the one that the image names; NULL: that one */
     bool check;                /* only to be checked: it may be damaged */
+    bool no_io;                /* only to be described: no key is needed */
     bool quiet;                /* no warning about a format that was guessed */
     bool has_aio;
     BlockdevAioOptions aio;

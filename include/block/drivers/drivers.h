@@ -12,6 +12,7 @@ void bdrv_file_register(void);    /* "file", "host_device", "host_cdrom" */
 void bdrv_raw_register(void);     /* "raw" */
 void bdrv_fvd_register(void);     /* "fvd" */
 void bdrv_qcow2_register(void);   /* "qcow2" */
+void bdrv_luks_register(void);    /* "luks" */
 void bdrv_nbd_register(void);     /* "nbd" */
 void bdrv_null_register(void);    /* "null-co" */
 void bdrv_example_register(void); /* "example" */

@@ -219,6 +219,9 @@ typedef struct BlockDriverImage {
     const BdrvCreateOption *create_options; /* without size, backing_file, backing_fmt */
     bool has_data_file;                     /* knows data_file, the name of a file for the data */
     bool has_backing_size; /* knows backing-size: how much of the backing file counts */
+    bool
+        has_detached_header; /* knows detached-header: then the file is opts->u.x.header, and there is no other */
+    bool new_is_noise; /* what was never written reads as anything but zeros */
     /*
      * How large the file would be of what co_create(@opts) makes, with what @in shows copied into it (NULL: empty).
      * Nothing is opened: the nodes that @opts name are not there, nor need the files be.  For
@@ -242,9 +245,12 @@ typedef struct BlockDriverImage {
     int coroutine_fn (*co_print_journal)(BlockDriverState *bs,
                                          void (*print)(void *opaque, const char *line),
                                          void *opaque, Error **errp);
-    /* Change what creation has set.  @options: an object of strings, names as in create_options and @amend_options */
-    int coroutine_fn (*co_amend)(BlockDriverState *bs, json_t *options, BdrvProgress *progress,
-                                 Error **errp);
+    /*
+     * Change what creation has set.  @options: an object of strings, names as in create_options and @amend_options.
+     * @force: also what may lose data.
+     */
+    int coroutine_fn (*co_amend)(BlockDriverState *bs, json_t *options, bool force,
+                                 BdrvProgress *progress, Error **errp);
     const BdrvCreateOption *amend_options;
     /* Durably; @file NULL: none.  The children are as they were.  Sets bs->backing_file and _format. */
     int coroutine_fn (*co_change_backing_file)(BlockDriverState *bs, const char *file,

@@ -90,6 +90,8 @@ enum {
     BDRV_O_NO_BACKING = 0x100,
     BDRV_O_INACTIVE = 0x800,
     BDRV_O_CHECK = 0x1000, /* only to be checked: damage is no reason not to open */
+    BDRV_O_NO_IO =
+        0x10000, /* only to be described: no key is needed, and no data is read or written */
     BDRV_O_NAMED =
         0x8000, /* an image names it, with what is below: nobody here has chosen its options */
 };
@@ -114,6 +116,7 @@ struct BlockDriverState {
     bool read_only;
     bool force_share;
     bool auto_read_only;
+    bool encrypted;      /* its image is; set by the driver's co_open */
     bool format_guessed; /* to be raw: it must not come to look like another format */
     BlockdevDetectZeroesOptions detect_zeroes;
     char *node_name; /* never NULL; "#block123" when made up */

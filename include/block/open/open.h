@@ -28,6 +28,7 @@ typedef struct BdrvOpenFileArgs {
     bool force_share;
     bool no_backing;
     bool check;   /* BDRV_O_CHECK: it is only to be checked, and may be damaged */
+    bool no_io;   /* BDRV_O_NO_IO: it is only to be described */
     bool named;   /* BDRV_O_NAMED: by an image */
     bool has_aio; /* of the file at the end of the tree, if it is one */
     BlockdevAioOptions aio;

@@ -179,6 +179,9 @@ static int coroutine_fn convert_opened(Convert *convert, BlockBackend *const *so
     if (ret < 0) {
         return ret;
     }
+    if (!convert->no_create) {
+        convert->target_image.options = convert->target.open_options;
+    }
     target = img_co_open(&convert->target_image, errp);
     if (!target) {
         return -EINVAL;

@@ -18,8 +18,9 @@ typedef struct ImgTarget {
     char *option_text;              /* owned; all -o (img_options_join()) */
     json_t *options;                /* owned; what they say, but for those above */
     /* Set when it is made. */
-    bool created; /* was not there before */
-    bool is_zero; /* reads as zeros all over */
+    bool created;       /* was not there before */
+    bool is_zero;       /* reads as zeros all over */
+    char *open_options; /* owned; what it is to be opened with besides, NULL: nothing */
 } ImgTarget;
 
 /* What option_text says; false: told. */

@@ -129,6 +129,7 @@ static int coroutine_fn copy_opened(Dd *dd, BlockBackend *source, Error **errp)
         error_prepend(errp, "%s: error while creating output image: ", dd->target.filename);
         return ret;
     }
+    target_image.options = dd->target.open_options;
     target = img_co_open(&target_image, errp);
     if (!target) {
         return -EINVAL;

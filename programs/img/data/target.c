@@ -52,6 +52,24 @@ static bool stat_path(const char *filename, struct stat *ret)
     return stat(filename, ret) == 0;
 }
 
+/* What was encrypted with a key is opened with it. */
+static char *key_options(const json_t *options)
+{
+    static const char *const names[] = {"key-secret", "encrypt.key-secret", "encrypt.format"};
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        const char *value = json_string_value(json_object_get(options, names[i]));
+        g_auto(GStrv) parts = g_strsplit(value ? value : "", ",", -1);
+        g_autofree char *quoted = g_strjoinv(",,", parts);
+
+        if (value) {
+            g_string_append_printf(text, "%s%s=%s", text->len ? "," : "", names[i], quoted);
+        }
+    }
+    return text->len ? g_strdup(text->str) : NULL;
+}
+
 int coroutine_fn img_target_co_create(ImgTarget *target, int64_t size, Error **errp)
 {
     struct stat st;
@@ -64,14 +82,18 @@ int coroutine_fn img_target_co_create(ImgTarget *target, int64_t size, Error **e
         .use_served = true,
     };
     bool was_there = stat_path(target->filename, &st);
+    const BlockDriver *drv;
     int ret = bdrv_co_create_image(target->format, &args, errp);
 
     if (ret < 0) {
         return ret;
     }
     target->created = !was_there;
+    target->open_options = key_options(target->options);
     /* A regular file that was just made has holes and zeros only; a device keeps what it had. */
-    target->is_zero = !target->backing && stat_path(target->filename, &st) && S_ISREG(st.st_mode);
+    drv = bdrv_find_format(target->format);
+    target->is_zero = !target->backing && !drv->image->new_is_noise &&
+                      stat_path(target->filename, &st) && S_ISREG(st.st_mode);
     return 0;
 }
 
@@ -97,4 +119,5 @@ void img_target_clear(ImgTarget *target)
     g_free(target->option_text);
     g_free(target->backing);
     g_free(target->backing_format);
+    g_free(target->open_options);
 }

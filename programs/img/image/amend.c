@@ -16,10 +16,12 @@ typedef struct Amend {
     ImgImage image;
     char *text;    /* of all -o */
     json_t *given; /* NULL until the driver is known */
-    bool quiet, show_progress;
+    bool quiet, show_progress, force;
     BdrvProgress progress;
     QEMUTimer *timer;
 } Amend;
+
+enum { OPT_FORCE = IMG_OPT_FIRST_OWN };
 
 static const ImgOption options[] = {
     IMG_OPTION_QUIET,
@@ -27,6 +29,7 @@ static const ImgOption options[] = {
     IMG_OPTION_FORMAT,
     IMG_OPTION_IMAGE_OPTS,
     IMG_OPTION_CACHE('t'),
+    {OPT_FORCE, "force", NULL, "also what may lose data: the last key, a key that is in use"},
     {'o', "options", "OPTIONS", "what to change, key=value,...; '-o help' lists what there is"},
     {0},
 };
@@ -80,7 +83,7 @@ static int coroutine_fn amend_node(Amend *amend, BlockDriverState *bs, Error **e
     img_set_interrupt_hook(cancel, amend);
     amend->timer = aio_timer_new(qemu_get_aio_context(), look, amend);
     look(amend);
-    r = bs->drv->image->co_amend(bs, amend->given, &amend->progress, errp);
+    r = bs->drv->image->co_amend(bs, amend->given, amend->force, &amend->progress, errp);
     timer_free(amend->timer);
     img_set_interrupt_hook(NULL, NULL);
     if (r == 0) {
@@ -145,6 +148,9 @@ static bool amend_option(Amend *amend, int c, const char *value)
         return true;
     case 't':
         amend->image.cache = value;
+        return true;
+    case OPT_FORCE:
+        amend->force = true;
         return true;
     case 'o':
         return img_options_join(&amend->text, value);

@@ -7,6 +7,7 @@
 #include "block/open/open.h"
 #include "programs/img/commands.h"
 #include "programs/img/create-options.h"
+#include "qapi/type.h"
 #include "util/osdep.h"
 
 typedef struct Create {
@@ -106,14 +107,30 @@ static int coroutine_fn ask_backing(BlockCreateArgs *args, Error **errp)
     return ret;
 }
 
-static int coroutine_fn find_size(BlockCreateArgs *args, Error **errp)
+/* A header alone has no size. */
+static bool is_header_only(const Create *create)
 {
+    const BlockDriver *drv = bdrv_find_format(create->format);
+    const char *text = json_string_value(json_object_get(create->others, "detached-header"));
+    bool on;
+
+    return drv->image->has_detached_header && text &&
+           qapi_bool_parse("detached-header", text, &on, NULL) && on;
+}
+
+static int coroutine_fn find_size(Create *create, Error **errp)
+{
+    BlockCreateArgs *args = &create->args;
+
     if (args->backing_file && args->backing_unsafe && !args->backing_format) {
         error_setg(errp, "Backing file specified without backing format");
         return -1;
     }
     if (args->backing_file && !args->backing_unsafe && ask_backing(args, errp) < 0) {
         return -1;
+    }
+    if (args->size < 0 && is_header_only(create)) {
+        args->size = 0;
     }
     if (args->size < 0) {
         error_setg(errp, "Image creation needs a size parameter");
@@ -163,7 +180,7 @@ static int coroutine_fn create_co(void *opaque)
     Create *create = opaque;
     BlockCreateArgs *args = &create->args;
     Error *err = NULL;
-    int ret = find_size(args, &err);
+    int ret = find_size(create, &err);
 
     if (ret == 0) {
         if (!create->quiet) {

@@ -58,10 +58,10 @@ json_t *img_description_to_json(const ImgDescription *d)
         "cluster-size",
         "format",
         "actual-size",
-        "encrypted",
         "compressed",
         "format-specific",
         "full-backing-filename",
+        "encrypted",
         "backing-filename",
         "dirty-flag",
     };

@@ -110,7 +110,7 @@ static int coroutine_fn info_co(void *opaque)
 static int info_run(ImgArgs *args)
 {
     /* Nothing is read but what says what the image is: others may write the disk meanwhile. */
-    Info info = {.image = {.no_backing = true, .shared = BLK_PERM_ALL}};
+    Info info = {.image = {.no_backing = true, .no_io = true, .shared = BLK_PERM_ALL}};
     const char *value;
     int c;
 

@@ -88,7 +88,7 @@ static ImageInfoSpecificFvd *info_of(Tree *t, ImageInfoSpecific **ret)
 static int coroutine_fn amend(Tree *t, const char *options, Error **errp)
 {
     json_t *o = json_parse_string(options, &error_abort);
-    int ret = t->bs->drv->image->co_amend(t->bs, o, NULL, errp);
+    int ret = t->bs->drv->image->co_amend(t->bs, o, false, NULL, errp);
 
     json_decref(o);
     return ret;

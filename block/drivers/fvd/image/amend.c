@@ -261,8 +261,8 @@ static BlockdevCreateOptions *parse_options(json_t *options, Error **errp)
     return opts;
 }
 
-int coroutine_fn fvd_co_amend(BlockDriverState *bs, json_t *options, BdrvProgress *progress,
-                              Error **errp)
+int coroutine_fn fvd_co_amend(BlockDriverState *bs, json_t *options, bool force,
+                              BdrvProgress *progress, Error **errp)
 {
     FvdState *s = bs->opaque;
     BlockdevCreateOptions *opts = parse_options(options, errp);

@@ -41,8 +41,8 @@ BlockMeasureInfo *coroutine_fn fvd_co_measure(const BlockdevCreateOptions *opts,
 
 /* info.c, amend.c: roles of BlockDriverImage */
 ImageInfoSpecific *coroutine_fn fvd_co_get_specific_info(BlockDriverState *bs, Error **errp);
-int coroutine_fn fvd_co_amend(BlockDriverState *bs, json_t *options, BdrvProgress *progress,
-                              Error **errp);
+int coroutine_fn fvd_co_amend(BlockDriverState *bs, json_t *options, bool force,
+                              BdrvProgress *progress, Error **errp);
 extern const BdrvCreateOption fvd_amend_options[];
 int coroutine_fn fvd_co_change_backing_file(BlockDriverState *bs, const char *file,
                                             const char *format, Error **errp);
