@@ -6,6 +6,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lib'))
+import nbdtool  # noqa: E402
 from imgtool import ImgTool  # noqa: E402
 from qblk import KIB, MIB  # noqa: E402
 from tap import main, test  # noqa: E402
@@ -126,6 +127,21 @@ def _(t):
     ranges = json.loads(img.ok('map', '--output=json', 'x').out)
     assert [(r['start'], r['length'], r['data']) for r in ranges] == \
         [(0, 64 * KIB, False), (64 * KIB, 100 * KIB, True), (164 * KIB, MIB - 164 * KIB, False)], ranges
+
+
+@test('map: by another metadata context of a server, whose bits are shown as holes and zeros')
+def _(t):
+    img = ImgTool(t)
+    t.image('x', MIB, [(64 * KIB, t.random.randbytes(100 * KIB))])
+    server = nbdtool.Server(nbdtool.NBD, ['-t', '-A', '-f', 'raw', '-k', t.path('sock'), t.path('x')], t.dir,
+                            t.path('sock'))
+    nbd = f'driver=nbd,server.type=unix,server.path={t.path("sock")},x-dirty-bitmap='
+    img.as_peer('map', '--output=json', '--image-opts', nbd + 'base:allocation')
+    img.as_peer('map', '--output=json', '--image-opts', nbd + 'qemu:allocation-depth')
+    img.fails('requested x-dirty-bitmap qemu:dirty-bitmap:none not found', 'map', '--image-opts',
+              nbd + 'qemu:dirty-bitmap:none')
+    server.process.terminate()
+    server.ended()
 
 
 if __name__ == '__main__':

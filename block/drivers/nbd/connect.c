@@ -243,7 +243,7 @@ static struct nbd_handle *make_handle(NbdState *s, Error **errp)
     struct nbd_handle *nbd = nbd_create();
 
     if (!nbd || nbd_set_export_name(nbd, s->export_name) < 0 ||
-        nbd_add_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0) {
+        nbd_add_meta_context(nbd, s->context) < 0) {
         set_nbd_error(s, errp);
         nbd_close(nbd);
         return NULL;
@@ -341,7 +341,11 @@ static int learn(NbdState *s, struct nbd_handle *nbd, NbdInfo *info, Error **err
     info->can_zero = nbd_can_zero(nbd) > 0;
     info->can_fast_zero = nbd_can_fast_zero(nbd) > 0;
     info->multi_conn = nbd_can_multi_conn(nbd) > 0;
-    info->has_status = nbd_can_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) > 0;
+    info->has_status = nbd_can_meta_context(nbd, s->context) > 0;
+    if (s->other_context && !info->has_status) {
+        error_setg(errp, "requested x-dirty-bitmap %s not found", s->context);
+        return -EINVAL;
+    }
     return 0;
 }
 

@@ -74,7 +74,7 @@ typedef struct NbdInfo {
     uint32_t min_block, opt_block; /* opt_block 0: not said */
     int64_t max_transfer;
     bool read_only, can_flush, can_fua, can_trim, can_zero, can_fast_zero, multi_conn;
-    bool has_status; /* structured replies and base:allocation */
+    bool has_status; /* structured replies and the context */
 } NbdInfo;
 
 typedef struct NbdState NbdState;
@@ -130,7 +130,9 @@ struct NbdState {
     BlockDriverState *bs;
     SocketAddress *addr;
     char *export_name;
-    char *peer; /* for messages and traces: the URI */
+    char *context;      /* of metadata, that block status is asked by */
+    bool other_context; /* not base:allocation */
+    char *peer;         /* for messages and traces: the URI */
     int64_t reconnect_ns, open_ns;
     unsigned connections; /* as asked */
     unsigned wanted;      /* as the server allows */

@@ -109,6 +109,8 @@ static int init_state(BlockDriverState *bs, const BlockdevOptionsNbd *o, Error *
     s->bs = bs;
     s->addr = QAPI_CLONE(SocketAddress, o->server);
     s->export_name = g_strdup(o->export ? o->export : "");
+    s->other_context = o->x_dirty_bitmap;
+    s->context = g_strdup(o->x_dirty_bitmap ? o->x_dirty_bitmap : LIBNBD_CONTEXT_BASE_ALLOCATION);
     s->peer = nbd_make_uri(s->addr, s->export_name);
     s->reconnect_ns =
         seconds(o->has_reconnect_delay, o->reconnect_delay, NBD_RECONNECT_DELAY_DEFAULT);
@@ -140,6 +142,7 @@ static void free_state(NbdState *s)
     close(s->stop_fd);
     qapi_free_SocketAddress(s->addr);
     g_free(s->export_name);
+    g_free(s->context);
     g_free(s->peer);
     g_free(s->known);
 }

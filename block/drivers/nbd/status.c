@@ -25,11 +25,11 @@ int nbd_extents_add(void *opaque, const char *context, uint64_t offset, uint32_t
 {
     NbdOp *op = opaque;
     NbdExtents *e = op->extents;
-    const NbdInfo *info = &op->conn->s->info;
+    const NbdState *s = op->conn->s;
+    const NbdInfo *info = &s->info;
     int64_t end = e->count ? e->list[e->count - 1].end : e->start;
 
-    if (strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 || offset != (uint64_t)e->start ||
-        e->count > 0) {
+    if (strcmp(context, s->context) != 0 || offset != (uint64_t)e->start || e->count > 0) {
         return 0; /* nobody asked for that, or it was answered */
     }
     for (size_t i = 0; i + 1 < nr_entries && e->count < NBD_EXTENTS_MAX; i += 2) {
@@ -135,6 +135,10 @@ static int coroutine_fn status_at(NbdState *s, int64_t offset, int64_t bytes, in
         }
     }
     *pnum = MIN(bytes, extent.end - offset);
+    if (s->other_context) { /* whatever its flags mean, they are shown as those of base:allocation */
+        return (extent.flags & LIBNBD_STATE_HOLE ? 0 : BDRV_BLOCK_DATA) |
+               (extent.flags & LIBNBD_STATE_ZERO ? BDRV_BLOCK_ZERO : 0);
+    }
     return extent.flags & LIBNBD_STATE_ZERO ? BDRV_BLOCK_ZERO : BDRV_BLOCK_DATA;
 }
 
@@ -149,11 +153,11 @@ int coroutine_fn nbd_client_co_block_status(BlockDriverState *bs, bool want_zero
     *pnum = bytes;
     *map = offset;
     *file = bs;
-    if (!s->info.has_status || !want_zero) {
+    if (!s->info.has_status || (!want_zero && !s->other_context)) {
         return BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
     }
     from = nbd_co_go_home(bs);
     ret = status_at(s, offset, bytes, pnum);
     nbd_co_go_back(from);
-    return ret < 0 ? ret : ret | BDRV_BLOCK_OFFSET_VALID;
+    return ret <= 0 ? ret : ret | BDRV_BLOCK_OFFSET_VALID;
 }
