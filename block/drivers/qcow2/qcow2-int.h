@@ -39,10 +39,8 @@ struct Qcow2Range {
 typedef struct Qcow2Options {
     int64_t l2_cache_bytes, l2_page_bytes, blocks_cache_bytes;
     uint64_t clean_interval_s; /* 0: never */
-    bool lazy_refcounts;
     bool discard_request, discard_other, discard_snapshot; /* what is given back is passed on */
     bool discard_no_unref;                                 /* a discard keeps the host cluster */
-    unsigned overlap_checks;                               /* bits: see guard/guard.h */
 } Qcow2Options;
 
 typedef struct Qcow2State {
@@ -84,6 +82,8 @@ typedef struct Qcow2State {
     uint64_t commits_begun, commits_done;
     int commit_ret; /* of the last one */
     CoQueue commit_queue;
+
+    struct QEMUTimer *clean_timer; /* NULL: none */
 } Qcow2State;
 
 /* range.c */
@@ -199,6 +199,10 @@ int coroutine_fn qcow2_co_begin(Qcow2State *s, Error **errp);
  * Return: 0; negative errno: the file has leaks, or not everything.
  */
 int coroutine_fn qcow2_co_settle(Qcow2State *s);
+
+/* commit/clean.c: as options.clean_interval_s says; main thread. */
+void qcow2_clean_start(Qcow2State *s);
+void qcow2_clean_stop(Qcow2State *s);
 
 /* image/store.c: the header (Q7). */
 

@@ -225,14 +225,17 @@ static int coroutine_fn qcow2_co_open(BlockDriverState *bs, const BlockdevOption
         return ret;
     }
     qcow2_new_l2_cache(s);
+    qcow2_clean_start(s);
     return 0;
 }
 
 static void coroutine_fn qcow2_co_close(BlockDriverState *bs)
 {
     Qcow2State *s = bs->opaque;
-    AioContext *here = qcow2_co_go_home(bs);
+    AioContext *here;
 
+    qcow2_clean_stop(s);
+    here = qcow2_co_go_home(bs);
     s->failed |= bs->given_up; /* its file does not answer: what it has is consistent */
     qcow2_co_settle(s);        /* who wants to know has flushed before */
     qcow2_co_go_back(bs, here);
@@ -305,6 +308,7 @@ static void qcow2_reopen_commit(BlockDriverState *bs, void *state)
     s->options = next->options;
     s->writable = next->writable;
     qcow2_new_l2_cache(s);
+    qcow2_clean_start(s);
     g_free(next);
 }
 

@@ -6,6 +6,7 @@
 #include "block/drivers/drivers.h"
 #include "block/drivers/qcow2/qcow2-int.h"
 #include "block/open/open.h"
+#include "coro/sleep.h"
 #include "tests/lib/block-test.h"
 #include "tests/lib/driver-contract.h"
 #include "tests/lib/qcow2-peek.h"
@@ -247,6 +248,25 @@ static void coroutine_fn test_space_comes_back(void)
     end(&b);
 }
 
+static void coroutine_fn test_cleaning(void)
+{
+    const Qcow2State *s;
+    Bench b;
+
+    begin(&b, "\"size\":1073741824", ",\"cache-clean-interval\":10");
+    s = b.image->opaque;
+    block_test_co_fill(b.user, 0, 4096, 1);
+    g_assert_cmpint(bdrv_co_flush(b.image), ==, 0);
+    block_test_co_fill(b.user, 512 * MiB, 4096, 1); /* dirty: it stays */
+    g_assert_cmpint(qcow2_cache_pages(s->l2), ==, 2);
+    qemu_co_sleep_ns(11 * NANOSECONDS_PER_SECOND);
+    g_assert_cmpint(qcow2_cache_pages(s->l2), ==, 2);
+    qemu_co_sleep_ns(11 * NANOSECONDS_PER_SECOND);
+    g_assert_cmpint(qcow2_cache_pages(s->l2), ==, 1);
+    block_test_co_expect(b.user, 0, 4096, 1);
+    end(&b);
+}
+
 static char *path;
 
 static void prepare(void)
@@ -276,6 +296,7 @@ static void add(void)
 {
     static DriverContract contract = {.prepare = prepare, .writable = true, .keeps_data = true};
 
+    qemu_clock_set_virtual(true);
     path = block_test_path("image.qcow2");
     contract.options = g_strdup_printf(
         "\"file\": {\"driver\": \"file\", \"filename\": \"%s\", \"node-name\": \"contract-file\"}",
@@ -293,6 +314,7 @@ static void add(void)
                    test_damage);
     block_test_add("/qcow2/data/the refcount table grows with the file", test_tables_grow);
     block_test_add("/qcow2/data/the memory for a large disk is that of its cache", test_memory);
+    block_test_add("/qcow2/data/tables that nobody uses are not kept in memory", test_cleaning);
     block_test_add("/qcow2/data/space that was given back is used again", test_space_comes_back);
 }
 
