@@ -38,7 +38,7 @@ struct Qcow2Range {
 /* Options of a node, of which a reopen may change all. */
 typedef struct Qcow2Options {
     int64_t l2_cache_bytes, l2_page_bytes, blocks_cache_bytes;
-    uint64_t clean_interval_s; /* 0: never */
+    uint64_t clean_interval_s;                             /* 0: never */
     bool discard_request, discard_other, discard_snapshot; /* what is given back is passed on */
     bool discard_no_unref;                                 /* a discard keeps the host cluster */
 } Qcow2Options;

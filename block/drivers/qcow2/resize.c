@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include "block/drivers/qcow2/image/image.h"
 #include "block/drivers/qcow2/qcow2-int.h"
 #include "block/io/io.h"
 #include "util/osdep.h"
@@ -150,26 +151,39 @@ static int coroutine_fn hide_backing(Qcow2State *s, int64_t size)
     return ret == 0 ? qcow2_co_commit(s) : ret;
 }
 
-static int coroutine_fn grow(Qcow2State *s, int64_t size, Error **errp)
+/* The file of the data, which has the disk's length at least. */
+static int coroutine_fn grow_data_file(Qcow2State *s, int64_t size, PreallocMode prealloc,
+                                       Error **errp)
+{
+    PreallocMode mode = prealloc == PREALLOC_MODE_METADATA ? PREALLOC_MODE_OFF : prealloc;
+
+    if (s->data == s->bs->file || bdrv_getlength(s->data->bs) >= size) {
+        return 0;
+    }
+    return bdrv_co_truncate(s->data, size, false, mode, 0, errp);
+}
+
+static int coroutine_fn grow(Qcow2State *s, int64_t size, PreallocMode prealloc, Error **errp)
 {
     NewSize z = {
         .size = s->header.size,
         .l1_offset = s->header.l1_offset,
         .l1_size = (uint32_t)MAX((uint64_t)s->l1_entries, qcow2_l1_entries(&s->g, (uint64_t)size)),
     };
-    int ret = 0;
+    int ret = grow_data_file(s, size, prealloc, errp);
 
-    if (s->data != s->bs->file && bdrv_getlength(s->data->bs) < size) {
-        ret = bdrv_co_truncate(s->data, size, false, PREALLOC_MODE_OFF, 0, errp);
-        if (ret < 0) {
-            return ret;
-        }
+    if (ret < 0) {
+        return ret;
     }
     if (z.l1_size > s->l1_entries) {
         ret = grow_l1(s, &z);
     }
     if (ret == 0) {
         ret = hide_backing(s, size);
+    }
+    if (ret == 0 && prealloc != PREALLOC_MODE_OFF) {
+        ret = qcow2_co_preallocate(s, (int64_t)s->header.size, size, prealloc);
+        ret = ret == 0 ? qcow2_co_commit(s) : ret;
     }
     if (ret == 0) {
         z.size = (uint64_t)size;
@@ -308,14 +322,13 @@ int coroutine_fn qcow2_co_truncate(BlockDriverState *bs, int64_t offset, bool ex
     if (ret < 0) {
         return ret;
     }
-    if (prealloc != PREALLOC_MODE_OFF) {
-        error_setg(errp, "Preallocation is not supported for qcow2 images");
-        return -ENOTSUP;
-    }
     qemu_co_rwlock_wrlock(&s->changing);
     ret = check_size(s, offset, errp);
     if (ret == 0 && offset > (int64_t)s->header.size) {
-        ret = grow(s, offset, errp);
+        ret = grow(s, offset, prealloc, errp);
+    } else if (ret == 0 && prealloc != PREALLOC_MODE_OFF) {
+        error_setg(errp, "Preallocation can't be used for shrinking an image");
+        ret = -EINVAL;
     } else if (ret == 0 && offset < (int64_t)s->header.size) {
         ret = shrink(s, offset, errp);
     }

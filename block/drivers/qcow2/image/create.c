@@ -123,10 +123,6 @@ static int check_files(const BlockdevCreateOptionsQcow2 *o, Error **errp)
                    QCOW2_BACKING_FILE_MAX);
         return -EINVAL;
     }
-    if (prealloc != PREALLOC_MODE_OFF) {
-        error_setg(errp, "Preallocation is not supported for new qcow2 images");
-        return -ENOTSUP;
-    }
     return 0;
 }
 
@@ -162,18 +158,32 @@ static void set_features(Creation *c)
     h->backing_format = g_strdup(o->backing_fmt);
 }
 
+/* A file that is always the disk as it is has a cluster for each of the disk's. */
+static PreallocMode prealloc_mode(const BlockdevCreateOptionsQcow2 *o)
+{
+    PreallocMode mode = o->has_preallocation ? o->preallocation : PREALLOC_MODE_OFF;
+
+    return mode == PREALLOC_MODE_OFF && o->has_data_file_raw && o->data_file_raw
+               ? PREALLOC_MODE_METADATA
+               : mode;
+}
+
 /* The first clusters; counting them takes blocks that are to be counted, too. */
 static int plan(Creation *c, Error **errp)
 {
     Qcow2Header *h = &c->header;
-    uint64_t cluster = (uint64_t)qcow2_cluster_size(&c->g), before, entries;
+    uint64_t cluster = (uint64_t)qcow2_cluster_size(&c->g), before;
+    uint64_t entries = qcow2_l1_entries(&c->g, c->o->size);
 
-    entries = qcow2_l1_entries(&c->g, c->o->size);
     if (c->o->size > (uint64_t)(INT64_MAX - qcow2_l2_span(&c->g)) ||
         entries > QCOW2_L1_BYTES_MAX / sizeof(uint64_t)) {
         error_setg(errp, "The image size is too large for file format 'qcow2' (try using a larger "
                          "cluster size)");
         return -EFBIG;
+    }
+    h->size = c->o->size;
+    if (prealloc_mode(c->o) != PREALLOC_MODE_OFF) {
+        h->size = entries = 0; /* it grows later */
     }
     c->l1 = DIV_ROUND_UP(entries * sizeof(uint64_t), cluster);
     c->table = c->blocks = 1;
@@ -182,7 +192,6 @@ static int plan(Creation *c, Error **errp)
         c->blocks = DIV_ROUND_UP(1 + before + c->l1, UINT64_C(1) << c->g.refblock_bits);
         c->table = DIV_ROUND_UP(c->blocks * sizeof(uint64_t), cluster);
     } while (c->table + c->blocks != before);
-    h->size = c->o->size;
     h->reftable_offset = cluster;
     h->reftable_clusters = (uint32_t)c->table;
     h->l1_size = (uint32_t)entries;
@@ -296,8 +305,10 @@ static int coroutine_fn write_header(Creation *c, Error **errp)
     return ret;
 }
 
+/* Preallocated, it grows with the image. */
 static int coroutine_fn empty_data_file(Creation *c, Error **errp)
 {
+    int64_t size = (int64_t)c->header.size;
     int ret = blk_co_truncate(c->data, 0, false, PREALLOC_MODE_OFF, 0, NULL);
 
     if (ret == -ENOTSUP && blk_getlength(c->data) >= (int64_t)c->o->size) {
@@ -307,7 +318,7 @@ static int coroutine_fn empty_data_file(Creation *c, Error **errp)
         }
         return ret;
     }
-    return blk_co_truncate(c->data, (int64_t)c->o->size, false, PREALLOC_MODE_OFF, 0, errp);
+    return blk_co_truncate(c->data, size, false, PREALLOC_MODE_OFF, 0, errp);
 }
 
 static int coroutine_fn write_image(Creation *c, Error **errp)
@@ -351,6 +362,59 @@ static BlockBackend *coroutine_fn take(BlockDriverState *bs, Error **errp)
     return blk;
 }
 
+static BlockdevRef *new_reference(const char *node_name)
+{
+    BlockdevRef *ref = g_new0(BlockdevRef, 1);
+
+    ref->type = QTYPE_QSTRING;
+    ref->u.reference = g_strdup(node_name);
+    return ref;
+}
+
+/* The image, made with no size, is opened as any other, without its backing file, and grows. */
+static int coroutine_fn preallocate(Creation *c, Error **errp)
+{
+    BlockdevOptions *opts = g_new0(BlockdevOptions, 1);
+    BlockDriverState *bs;
+    BlockBackend *blk;
+    int ret = -EINVAL;
+
+    opts->driver = BLOCKDEV_DRIVER_QCOW2;
+    opts->u.qcow2.file = new_reference(c->file_bs->node_name);
+    opts->u.qcow2.data_file = c->data_bs ? new_reference(c->data_bs->node_name) : NULL;
+    opts->u.qcow2.backing = g_new0(BlockdevRefOrNull, 1);
+    opts->u.qcow2.backing->type = QTYPE_QNULL;
+    bs = bdrv_co_open(opts, errp);
+    qapi_free_BlockdevOptions(opts);
+    if (!bs) {
+        return ret;
+    }
+    blk = take(bs, errp);
+    if (blk) {
+        ret = blk_co_truncate(blk, (int64_t)c->o->size, true, prealloc_mode(c->o), 0, errp);
+        if (ret == 0) {
+            ret = blk_co_flush(blk);
+            if (ret < 0) {
+                error_setg_errno(errp, -ret, "Could not write '%s'", c->file_bs->filename);
+            }
+        }
+        blk_co_unref(blk);
+    }
+    bdrv_co_unref(bs);
+    return ret;
+}
+
+static void coroutine_fn let_go(Creation *c)
+{
+    if (c->data) {
+        blk_co_unref(c->data);
+    }
+    if (c->file) {
+        blk_co_unref(c->file);
+    }
+    c->data = c->file = NULL;
+}
+
 static int coroutine_fn open_nodes(Creation *c, Error **errp)
 {
     c->file_bs = bdrv_co_open_ref(c->o->file, errp);
@@ -377,11 +441,9 @@ int coroutine_fn qcow2_co_create(const BlockdevCreateOptions *opts, BdrvProgress
     if (ret == 0) {
         ret = write_image(c, errp);
     }
-    if (c->data) {
-        blk_co_unref(c->data);
-    }
-    if (c->file) {
-        blk_co_unref(c->file);
+    let_go(c);
+    if (ret == 0 && prealloc_mode(c->o) != PREALLOC_MODE_OFF) {
+        ret = preallocate(c, errp);
     }
     bdrv_co_unref(c->data_bs);
     bdrv_co_unref(c->file_bs);

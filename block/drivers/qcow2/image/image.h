@@ -19,6 +19,13 @@ int coroutine_fn qcow2_co_create(const BlockdevCreateOptions *opts, BdrvProgress
                                  Error **errp);
 extern const BdrvCreateOption qcow2_create_options[];
 
+/*
+ * preallocate.c: every cluster of this part of the disk, which nobody looks at yet, gets a place if it has nothing.  For
+ * who holds the disk's size alone.
+ */
+int coroutine_fn qcow2_co_preallocate(Qcow2State *s, int64_t from, int64_t to,
+                                      PreallocMode prealloc);
+
 /* info.c */
 ImageInfoSpecific *coroutine_fn qcow2_co_get_specific_info(BlockDriverState *bs, Error **errp);
 
