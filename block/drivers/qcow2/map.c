@@ -192,6 +192,13 @@ int coroutine_fn qcow2_co_slot(Qcow2State *s, int64_t offset, bool make, Qcow2Sl
     if (table <= 0) {
         return (int)table;
     }
+    if (make) {
+        int ret = qcow2_co_guard_table(s, table);
+
+        if (ret < 0) {
+            return ret;
+        }
+    }
     return pin_slot(s, table, offset, ret_slot);
 }
 
@@ -267,6 +274,7 @@ void qcow2_l1_set(Qcow2State *s, uint32_t index, uint64_t word)
 {
     uint32_t piece = index / (L1_PIECE_BYTES / sizeof(uint64_t));
 
+    qcow2_guard_table(s, s->l1[index], word);
     s->l1[index] = word;
     s->l1_dirty[piece / (8 * sizeof(long))] |= 1ul << piece % (8 * sizeof(long));
     s->l1_is_dirty = true;

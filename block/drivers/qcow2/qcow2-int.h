@@ -65,6 +65,7 @@ typedef struct Qcow2State {
     /* Since the first change; NULL before, and after the image was settled. */
     Qcow2Cache *blocks;
     Qcow2Alloc *alloc;
+    GHashTable *tables; /* clusters that L2 tables are in; guard/overlap.c's */
     CoMutex begin_lock;
 
     QTAILQ_HEAD(, Qcow2Range) ranges;
@@ -223,6 +224,21 @@ int qcow2_options(const Qcow2State *s, const BlockdevOptionsQcow2 *o, int open_f
  */
 void coroutine_fn qcow2_co_corrupt(Qcow2State *s, bool fatal, int64_t offset, int64_t bytes,
                                    const char *fmt, ...) G_GNUC_PRINTF(5, 6);
+
+/*
+ * guard/overlap.c (Q12); while there is an allocator.  0; -EIO: metadata would be overwritten, the image is marked as
+ * corrupt.
+ */
+/* Guest data is about to be written there. */
+int coroutine_fn qcow2_co_guard_write(Qcow2State *s, int64_t offset, int64_t bytes);
+/* These clusters are free, refcounts say. */
+int coroutine_fn qcow2_co_guard_run(Qcow2State *s, int64_t offset, int64_t bytes);
+/* This L2 table is about to be changed. */
+int coroutine_fn qcow2_co_guard_table(Qcow2State *s, int64_t table);
+void qcow2_guard_begin(Qcow2State *s);
+void qcow2_guard_end(Qcow2State *s);
+/* An entry of the L1 table was @before. */
+void qcow2_guard_table(Qcow2State *s, uint64_t before, uint64_t after);
 
 /* To the node's home AioContext, where requests to children are made, and back to where one was. */
 AioContext *coroutine_fn qcow2_co_go_home(BlockDriverState *bs);

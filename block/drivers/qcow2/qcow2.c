@@ -195,6 +195,7 @@ static void free_state(Qcow2State *s)
     qcow2_cache_delete(s->l2);
     qcow2_cache_delete(s->blocks);
     qcow2_alloc_delete(s->alloc);
+    qcow2_guard_end(s);
     g_free(s->l1);
     g_free(s->l1_dirty);
     qcow2_header_clear(&s->header);

@@ -55,7 +55,10 @@ static int coroutine_fn write_in_place(Qcow2State *s, int64_t offset, int64_t by
     qcow2_co_range_begin(s, &r, QCOW2_RANGE_WRITE, offset, offset + bytes);
     ret = qcow2_co_look(s, offset, bytes, &w);
     if (ret == 0 && w.kind == QCOW2_DATA && (w.ours || s->g.external_data)) {
-        ret = bdrv_co_pwritev_part(s->data, w.host, w.bytes, qiov, qiov_offset, 0);
+        ret = qcow2_co_guard_write(s, w.host, w.bytes);
+        if (ret == 0) {
+            ret = bdrv_co_pwritev_part(s->data, w.host, w.bytes, qiov, qiov_offset, 0);
+        }
         *ret_bytes = w.bytes;
     }
     qcow2_range_end(s, &r);
@@ -100,7 +103,7 @@ static int coroutine_fn find_place(Qcow2State *s, Qcow2Cow *c)
     c->reuse = is_place_ours(s, first);
     if (c->reuse) {
         c->place = qcow2_entry_place(first);
-        return 0;
+        return qcow2_co_guard_write(s, c->place, (int64_t)c->n << s->g.cluster_bits);
     }
     if (s->g.external_data) {
         c->place = qcow2_cluster_start(&s->g, c->offset);

@@ -189,6 +189,37 @@ static void coroutine_fn test_damage(void)
     bdrv_co_unref(b.ram);
 }
 
+/* A damaged entry that names a table's cluster does no more damage. */
+static void coroutine_fn one_overlap(int64_t at, int64_t offset, int64_t guest)
+{
+    uint8_t raw[8], byte = 1;
+    Bench b;
+
+    begin(&b, "\"size\":1073741824", "");
+    block_test_co_fill(b.user, 0, CLUSTER, 1);
+    close_image(&b);
+    stq_be_p(raw, QCOW2_COPIED | (uint64_t)offset);
+    test_ram_poke(b.ram, at, raw, 8);
+    open_image(&b, "");
+    g_assert_cmpint(bdrv_co_pwrite(b.user, guest, 1, &byte, 0), ==, -EIO);
+    g_assert_cmpint(bdrv_co_pwrite(b.user, CLUSTER, 1, &byte, 0), ==, -EIO);
+    test_ram_peek(b.ram, 72 + 7, &byte, 1);
+    g_assert_cmpint(byte, ==, QCOW2_INCOMPATIBLE_CORRUPT);
+    close_image(&b);
+    bdrv_co_unref(b.ram);
+}
+
+static void coroutine_fn test_overlaps(void)
+{
+    const int64_t l1 = 3 * CLUSTER, l2 = 4 * CLUSTER;
+
+    one_overlap(l2, l2, 0);                      /* data in the L2 table */
+    one_overlap(l2, 2 * CLUSTER, 0);             /* in a refcount block */
+    one_overlap(l2, 1 * CLUSTER, 0);             /* in the refcount table */
+    one_overlap(l1, l1, 0);                      /* the L2 table in the L1 table */
+    one_overlap(l1 + 8, 2 * CLUSTER, 512 * MiB); /* and in a refcount block */
+}
+
 static void coroutine_fn test_tables_grow(void)
 {
     Bench b;
@@ -312,6 +343,7 @@ static void add(void)
                    test_failed_table);
     block_test_add("/qcow2/data/damage is said in the header, and nothing is written any more",
                    test_damage);
+    block_test_add("/qcow2/data/metadata is not overwritten, whatever tables say", test_overlaps);
     block_test_add("/qcow2/data/the refcount table grows with the file", test_tables_grow);
     block_test_add("/qcow2/data/the memory for a large disk is that of its cache", test_memory);
     block_test_add("/qcow2/data/tables that nobody uses are not kept in memory", test_cleaning);

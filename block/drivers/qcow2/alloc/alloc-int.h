@@ -20,6 +20,7 @@ struct Qcow2Alloc {
     CoMutex lock; /* one at a time looks for free clusters, and counts them */
     uint64_t *table;
     uint64_t entries;
+    GHashTable *blocks; /* the clusters that it names */
     int64_t table_offset;
     uint32_t table_clusters;
     uint64_t hint;       /* below, no cluster is free */
@@ -34,6 +35,8 @@ struct Qcow2Alloc {
     GArray *given_back, *releasing; /* of GivenBack */
 };
 
+/* refs.c: this cluster is a block from now on. */
+void qcow2_alloc_note_block(Qcow2Alloc *a, uint64_t word);
 /* refs.c: the page of the block that counts @cluster, pinned; *ret_page is NULL: there is no such block. */
 int coroutine_fn qcow2_co_alloc_block(Qcow2Alloc *a, uint64_t cluster, Qcow2Page **ret_page);
 

@@ -71,6 +71,8 @@ int coroutine_fn qcow2_co_refcount_get(Qcow2Alloc *a, uint64_t cluster, uint64_t
 int coroutine_fn qcow2_co_refcount_add(Qcow2Alloc *a, uint64_t cluster, uint64_t n, int64_t delta);
 /* The table, in the processor's order; *ret_entries of them. */
 const uint64_t *qcow2_alloc_table(const Qcow2Alloc *a, uint64_t *ret_entries);
+/* Whether a cluster is a refcount block. */
+bool qcow2_alloc_is_block(const Qcow2Alloc *a, uint64_t cluster);
 int64_t qcow2_alloc_table_offset(const Qcow2Alloc *a);
 uint32_t qcow2_alloc_table_clusters(const Qcow2Alloc *a);
 

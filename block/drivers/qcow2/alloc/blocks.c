@@ -79,6 +79,7 @@ static int coroutine_fn add_block_at(Qcow2Alloc *a, uint64_t cluster)
         qcow2_cache_forget(a->config.blocks, offset, qcow2_cluster_size(&a->g));
         return ret;
     }
+    qcow2_alloc_note_block(a, (uint64_t)offset);
     a->fresh_from = MAX(a->fresh_from, cluster + 1);
     a->unstable = true; /* the entry is not flushed */
     return 0;
@@ -176,6 +177,9 @@ static void coroutine_fn use_table(Qcow2Alloc *a, Growth *w)
     a->table_offset = (int64_t)(w->first << a->g.cluster_bits);
     a->table_clusters = (uint32_t)w->clusters;
     a->fresh_from = w->block + w->n_blocks;
+    for (uint64_t i = 0; i < w->n_blocks; i++) {
+        qcow2_alloc_note_block(a, (w->block + i) << a->g.cluster_bits);
+    }
     /* Durably nobody's (A3).  A count that is wrong is a leak. */
     if (qcow2_co_refcount_add(a, old, n, -1) == 0) {
         a->hint = MIN(a->hint, old);

@@ -4,6 +4,23 @@
 #include "block/drivers/qcow2/alloc/alloc-int.h"
 #include "util/osdep.h"
 
+static gpointer key_of(uint64_t cluster)
+{
+    return (gpointer)(uintptr_t)cluster;
+}
+
+void qcow2_alloc_note_block(Qcow2Alloc *a, uint64_t word)
+{
+    if (word & QCOW2_REFTABLE_OFFSET_MASK) {
+        g_hash_table_add(a->blocks, key_of(word >> a->g.cluster_bits));
+    }
+}
+
+bool qcow2_alloc_is_block(const Qcow2Alloc *a, uint64_t cluster)
+{
+    return g_hash_table_contains(a->blocks, key_of(cluster));
+}
+
 Qcow2Alloc *qcow2_alloc_new(const Qcow2AllocConfig *config, const void *table)
 {
     Qcow2Alloc *a = g_new0(Qcow2Alloc, 1);
@@ -15,8 +32,10 @@ Qcow2Alloc *qcow2_alloc_new(const Qcow2AllocConfig *config, const void *table)
     a->table_clusters = config->reftable_clusters;
     a->entries = ((uint64_t)a->table_clusters << g->cluster_bits) / sizeof(uint64_t);
     a->table = g_new(uint64_t, a->entries);
+    a->blocks = g_hash_table_new(g_direct_hash, g_direct_equal);
     for (uint64_t i = 0; i < a->entries; i++) {
         a->table[i] = ldq_be_p((const uint8_t *)table + i * sizeof(uint64_t));
+        qcow2_alloc_note_block(a, a->table[i]);
     }
     a->fresh_from = (uint64_t)qcow2_cluster_end(g, config->file_bytes) >> g->cluster_bits;
     qemu_co_mutex_init(&a->lock);
@@ -31,6 +50,7 @@ void qcow2_alloc_delete(Qcow2Alloc *a)
         g_array_free(a->given_back, true);
         g_array_free(a->releasing, true);
         qemu_co_mutex_destroy(&a->lock);
+        g_hash_table_destroy(a->blocks);
         g_free(a->table);
         g_free(a);
     }

@@ -38,7 +38,7 @@ static int coroutine_fn check_run(void *opaque, int64_t offset, int64_t bytes)
                          "Preventing invalid allocation of a cluster at offset 0");
         return -EIO;
     }
-    return 0;
+    return qcow2_co_guard_run(s, offset, bytes);
 }
 
 static void coroutine_fn bad_entry(void *opaque, uint64_t index, uint64_t word)
@@ -81,6 +81,7 @@ static int coroutine_fn make_alloc(Qcow2State *s, Error **errp)
     config.blocks = qcow2_cache_new(&blocks);
     s->blocks = config.blocks;
     s->alloc = qcow2_alloc_new(&config, table);
+    qcow2_guard_begin(s);
     qemu_vfree(table);
     return 0;
 }
@@ -103,6 +104,7 @@ static void free_alloc(Qcow2State *s)
 {
     qcow2_alloc_delete(s->alloc);
     qcow2_cache_delete(s->blocks);
+    qcow2_guard_end(s);
     s->alloc = NULL;
     s->blocks = NULL;
 }
