@@ -426,7 +426,7 @@ static int read_backing(Qcow2Header *h, const uint8_t *buf, size_t len, Error **
         error_setg(errp, "Backing file name too long");
         return -EINVAL;
     }
-    if (bytes) {
+    if (bytes && buf[offset]) { /* an empty name is none */
         h->backing_file = take_string(buf + offset, bytes);
     }
     return 0;
