@@ -32,17 +32,32 @@ static bool has_data(const Qcow2State *s, const Qcow2Cow *c, int64_t offset)
     return false;
 }
 
-static bool saw_zeros(const Qcow2State *s, const Qcow2Cow *c, int64_t from, int64_t to)
+/* What is not in the image is zeros, too, where there is no backing file, or where it surely has zeros. */
+static int coroutine_fn backing_is_zero(Qcow2State *s, int64_t from, int64_t to)
 {
+    int64_t length = qcow2_has_backing(s) ? bdrv_getlength(s->bs->backing->bs) : 0;
+
+    if (length < 0) {
+        return (int)length;
+    }
+    to = MIN(to, length);
+    return from >= to ? 1 : bdrv_co_is_zero_fast(s->bs->backing->bs, from, to - from);
+}
+
+/* 1: the guest saw zeros there; 0: perhaps not; or negative errno. */
+static int coroutine_fn saw_zeros(Qcow2State *s, const Qcow2Cow *c, int64_t from, int64_t to)
+{
+    bool unallocated = false;
+
     for (int64_t at = from; at < to; at += qcow2_subcluster_size(&s->g)) {
         Qcow2ClusterKind kind = kind_at(s, c, at);
 
-        if (!qcow2_kind_is_zero(kind) &&
-            (!qcow2_kind_is_unallocated(kind) || qcow2_has_backing(s))) {
-            return false;
+        if (!qcow2_kind_is_zero(kind) && !qcow2_kind_is_unallocated(kind)) {
+            return 0;
         }
+        unallocated |= qcow2_kind_is_unallocated(kind);
     }
-    return true;
+    return unallocated ? backing_is_zero(s, from, to) : 1;
 }
 
 /* What is in place already is data of a subcluster there, which others may be writing to. */
@@ -68,10 +83,14 @@ int coroutine_fn qcow2_co_cow(Qcow2State *s, Qcow2Cow *c, QEMUIOVector *qiov, si
     int64_t start = qcow2_cluster_start(&s->g, c->offset);
     QEMUIOVector copied, all;
     uint8_t *buf;
-    int ret = 0;
+    int ret;
 
     find_hull(s, c, &from, &to);
-    c->safe = c->fresh && saw_zeros(s, c, c->hull_start, c->hull_end);
+    ret = c->fresh ? saw_zeros(s, c, c->hull_start, c->hull_end) : 0;
+    if (ret < 0) {
+        return ret;
+    }
+    c->safe = ret == 1;
     if (c->safe) {
         from = c->offset;
         to = end;
@@ -86,6 +105,7 @@ int coroutine_fn qcow2_co_cow(Qcow2State *s, Qcow2Cow *c, QEMUIOVector *qiov, si
     if (!buf) {
         return -ENOMEM;
     }
+    ret = 0;
     qemu_iovec_init_buf(&copied, buf, head + tail);
     if (head) {
         ret = qcow2_co_read(s, from, head, &copied, 0, 0);
