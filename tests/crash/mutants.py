@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whether the test of power cuts bites: mistakes are put into the FVD driver, one at a time, and it must fail.
+"""Whether the tests of power cuts bite: mistakes are put into the drivers, one at a time, and they must fail.
 
     tests/crash/mutants.py                  all of tests/crash/mutants/*.patch, some minutes
     tests/crash/mutants.py -k WORD ...      those whose names have one of the words
@@ -8,7 +8,7 @@
     tests/crash/mutants.py --dir DIR        where the copy of the tree is made, and kept for the next time
 
 The first lines of a patch say which rule it breaks (docs/formats/fvd.rst, "Order of writes" and "Dirty bitmaps";
-others are at the heads of the driver's files).  The tree without a mistake is built and tested first.  Stories are
+others are at the heads of the driver's files; of a patch whose name begins with qcow2: docs/devel/qcow2.rst).  The tree without a mistake is built and tested first.  Stories are
 told in batches, and the first one that fails is enough.
 """
 import argparse
@@ -21,7 +21,7 @@ import tempfile
 import time
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
-TARGET = 'tests/crash/crash-fvd-survives-power-cuts'
+TARGETS = {'fvd': 'tests/crash/crash-fvd-survives-power-cuts', 'qcow2': 'tests/crash/crash-qcow2-survives-power-cuts'}
 # Stories of each kind that are told at once, one at first: what one kind finds early the others need not look for.
 BATCH = 8
 # A mutant that takes so many times as long as the tree without a mistake waits for ever, and that is a failure.
@@ -41,17 +41,21 @@ def copy_tree(to):
             shutil.copy(source, copy)
 
 
-def build(tree):
+def target_of(patch):
+    return TARGETS['qcow2' if patch.stem.startswith('qcow2-') else 'fvd']
+
+
+def build(tree, target):
     if not (tree / 'build/build.ninja').exists():
         subprocess.run(['./configure'], cwd=tree, check=True, stdout=subprocess.DEVNULL)
-    done = subprocess.run(['ninja', '-C', 'build', TARGET], cwd=tree, capture_output=True, text=True)
+    done = subprocess.run(['ninja', '-C', 'build', target], cwd=tree, capture_output=True, text=True)
     return None if done.returncode == 0 else done.stdout[-2000:]
 
 
-def tell(tree, seeds, seed, timeout):
+def tell(tree, target, seeds, seed, timeout):
     """What the test says when it fails; None when it does not."""
     try:
-        done = subprocess.run(['build/' + TARGET, '--tap'], cwd=tree, capture_output=True, text=True,
+        done = subprocess.run(['build/' + target, '--tap'], cwd=tree, capture_output=True, text=True,
                               timeout=timeout, env={'SEEDS': str(seeds), 'SEED': str(seed)})
     except subprocess.TimeoutExpired:
         return f'nothing happened for {timeout:.0f} s'
@@ -62,10 +66,10 @@ def tell(tree, seeds, seed, timeout):
     return found.group(0) if found else text[-300:]
 
 
-def test(tree, args, timeout):
+def test(tree, target, args, timeout):
     first, batch = 0, 1
     while first < args.seeds:
-        says = tell(tree, min(batch, args.seeds - first), args.seed + first, timeout)
+        says = tell(tree, target, min(batch, args.seeds - first), args.seed + first, timeout)
         if says:
             return says
         first += batch
@@ -78,7 +82,7 @@ def apply(tree, patch, *options):
                           capture_output=True, text=True)
 
 
-def one(tree, patch, args, timeout):
+def one(tree, patch, args, timeouts):
     """Whether it was caught."""
     start = time.monotonic()
     tried = apply(tree, patch)
@@ -86,8 +90,9 @@ def one(tree, patch, args, timeout):
         apply(tree, patch, '-R', '-f')
         print(f'STALE     {patch.stem}: {tried.stdout.strip()}')
         return False
-    broken = build(tree)
-    says = None if broken else test(tree, args, timeout)
+    target = target_of(patch)
+    broken = build(tree, target)
+    says = None if broken else test(tree, target, args, timeouts[target])
     copy_tree(tree)
     took = f'{time.monotonic() - start:.0f} s'
     if broken:
@@ -97,6 +102,16 @@ def one(tree, patch, args, timeout):
     else:
         print(f'SURVIVED  {patch.stem} ({took})')
     return not broken and says is not None
+
+
+def sound(tree, target, args):
+    """The tree without a mistake passes; how long a mutant is waited for."""
+    broken = build(tree, target)
+    start = time.monotonic()
+    says = broken or tell(tree, target, BATCH, args.seed, None)
+    if says:
+        sys.exit(f'without a mistake it fails, too: {says}')
+    return 60 + PATIENCE * (time.monotonic() - start)
 
 
 def main():
@@ -112,14 +127,9 @@ def main():
         tree = (args.dir or pathlib.Path(made)).resolve()
         tree.mkdir(exist_ok=True)
         copy_tree(tree)
-        broken = build(tree)
-        start = time.monotonic()
-        says = broken or tell(tree, BATCH, args.seed, None)
-        if says:
-            sys.exit(f'without a mistake it fails, too: {says}')
-        timeout = 60 + PATIENCE * (time.monotonic() - start)
+        timeouts = {target: sound(tree, target, args) for target in sorted({target_of(p) for p in patches})}
         sys.stdout.reconfigure(line_buffering=True)
-        caught = sum(one(tree, patch, args, timeout) for patch in patches)
+        caught = sum(one(tree, patch, args, timeouts) for patch in patches)
     print(f'{caught} of {len(patches)} caught')
     sys.exit(caught != len(patches))
 
