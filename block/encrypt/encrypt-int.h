@@ -60,6 +60,11 @@ typedef struct LuksFill {
     const bool *cancelled;
 } LuksFill;
 int coroutine_fn luks_co_fill_slot(const EncryptionFile *file, const LuksFill *fill, Error **errp);
+/*
+ * The secret @id as a passphrase for a new slot: only text, because other programs take nothing else.  A reference; NULL
+ * with @errp.
+ */
+Secret *luks_new_passphrase(const char *id, Error **errp);
 /* Milliseconds of @given, or the default; negative errno with @errp. */
 int64_t luks_iter_time(bool has, int64_t given, Error **errp);
 

@@ -265,7 +265,7 @@ static int coroutine_fn co_fill(Amend *a, Error **errp)
         return -EINVAL;
     }
     slot = choose_slot(a, errp);
-    secret = slot < 0 ? NULL : secret_ref_by_id(o->new_secret, errp);
+    secret = slot < 0 ? NULL : luks_new_passphrase(o->new_secret, errp);
     if (!secret) {
         return -EINVAL;
     }

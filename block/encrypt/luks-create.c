@@ -32,6 +32,18 @@ int64_t luks_iter_time(bool has, int64_t given, Error **errp)
     return ms;
 }
 
+Secret *luks_new_passphrase(const char *id, Error **errp)
+{
+    Secret *secret = secret_ref_by_id(id, errp);
+
+    if (secret && !g_utf8_validate((const char *)secret->data, (gssize)secret->bytes, NULL)) {
+        error_setg(errp, "Data from secret %s is not valid UTF-8", id);
+        secret_unref(secret);
+        return NULL;
+    }
+    return secret;
+}
+
 int coroutine_fn luks_co_write_slot(const EncryptionFile *file, const LuksHeader *h, unsigned slot)
 {
     uint8_t raw[LUKS_SLOT_BYTES];
@@ -162,7 +174,7 @@ int coroutine_fn encryption_co_create_luks(const EncryptionFile *file,
         error_setg(errp, "Parameter '%skey-secret' is required for cipher", args->prefix);
         return -EINVAL;
     }
-    secret = secret_ref_by_id(o->key_secret, errp);
+    secret = luks_new_passphrase(o->key_secret, errp);
     if (!secret) {
         return -EINVAL;
     }

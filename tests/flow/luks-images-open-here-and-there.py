@@ -95,6 +95,11 @@ def _(t):
 def _(t):
     need_qblk('has words of its own here')
     img = ImgTool(t)
+    with open(t.path('noise'), 'wb') as f:
+        f.write(b'\x3a\xff')
+    img.fails('Data from secret n is not valid UTF-8', 'create', '--object', 'secret,id=n,file=noise', '-f', 'luks', '-o',
+              'key-secret=n', 'new.luks', '1M')
+    assert not os.path.exists(t.path('new.luks'))
     for options, words in (('hash-alg=sha1', "Parameter 'key-secret' is required for cipher"),
                            ('key-secret=nobody', "No secret with id 'nobody'"),
                            ('key-secret=s,cipher-alg=rot13', "does not accept value 'rot13'"),
