@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include "aio/aio.h"
 #include "block/drivers/drivers.h"
+#include "block/drivers/qcow2/check/check.h"
 #include "block/drivers/qcow2/image/image.h"
 #include "block/drivers/qcow2/qcow2-int.h"
 #include "block/io/io.h"
@@ -104,11 +105,6 @@ static int check_writable(const Qcow2Header *h, Error **errp)
         error_setg(errp, "qcow2: Image is corrupt; cannot be opened read/write");
         return -EACCES;
     }
-    if (h->incompatible & QCOW2_INCOMPATIBLE_DIRTY) {
-        error_setg(errp, "The refcounts of the qcow2 image were not written when it was used last; "
-                         "it has to be repaired before it can be opened read/write");
-        return -EACCES;
-    }
     return 0;
 }
 
@@ -116,7 +112,7 @@ static int check_header(BlockDriverState *bs, Error **errp)
 {
     const Qcow2Header *h = &((Qcow2State *)bs->opaque)->header;
 
-    if (h->crypt_method != QCOW2_CRYPT_NONE) {
+    if (h->crypt_method != QCOW2_CRYPT_NONE && !(bs->open_flags & BDRV_O_CHECK)) {
         error_setg(errp, "The qcow2 image is encrypted, which is not supported");
         return -ENOTSUP;
     }
@@ -141,7 +137,7 @@ static int coroutine_fn open_image(BlockDriverState *bs, const BlockdevOptionsQc
         become_read_only(bs);
     }
     here = qcow2_co_go_home(bs);
-    ret = qcow2_co_load_header(bs->file, &s->header, errp);
+    ret = qcow2_co_load_header(bs->file, bs->open_flags & BDRV_O_CHECK, &s->header, errp);
     qcow2_co_go_back(bs, here);
     if (ret < 0) {
         return ret;
@@ -368,6 +364,7 @@ static const BlockDriverImage qcow2_image = {
     .has_data_file = true,
     .co_get_info = qcow2_co_get_info,
     .co_get_specific_info = qcow2_co_get_specific_info,
+    .co_check = qcow2_co_check,
 };
 
 static BlockDriver bdrv_qcow2 = {

@@ -192,7 +192,8 @@ typedef struct BdrvCheckResult {
     int64_t check_errors;       /* what kept the check from looking */
     int64_t corruptions_fixed, leaks_fixed;
     int64_t image_end_offset; /* end of the used part of the file; 0: not known */
-    int64_t total_clusters, allocated_clusters, fragmented_clusters; /* all 0: not known */
+    /* All 0: not known. */
+    int64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
 } BdrvCheckResult;
 
 /* An option of image creation, for "-o help" and for who refuses what is not there. */

@@ -92,7 +92,8 @@ static void print_human(const BdrvCheckResult *r)
                "compressed clusters\n",
                r->allocated_clusters, r->total_clusters,
                (double)r->allocated_clusters * 100.0 / (double)r->total_clusters,
-               (double)r->fragmented_clusters * 100.0 / (double)r->allocated_clusters, 0.0);
+               (double)r->fragmented_clusters * 100.0 / (double)r->allocated_clusters,
+               (double)r->compressed_clusters * 100.0 / (double)r->allocated_clusters);
     }
     if (r->image_end_offset) {
         printf("Image end offset: %" PRId64 "\n", r->image_end_offset);
@@ -121,6 +122,8 @@ static void print_json(const Check *check, const char *format, const BdrvCheckRe
         .allocated_clusters = r->allocated_clusters,
         .has_fragmented_clusters = r->fragmented_clusters,
         .fragmented_clusters = r->fragmented_clusters,
+        .has_compressed_clusters = r->compressed_clusters,
+        .compressed_clusters = r->compressed_clusters,
     };
     json_auto_t *json = qapi_ImageCheck_to_json(&c);
 

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include "block/drivers/qcow2/check/check.h"
 #include "block/drivers/qcow2/image/image.h"
 #include "block/drivers/qcow2/qcow2-int.h"
 #include "block/io/io.h"
@@ -100,6 +101,24 @@ static int coroutine_fn clear_autoclear(Qcow2State *s)
     return qcow2_co_change_header(s, drop_autoclear, NULL);
 }
 
+/* The file is one that may be changed. */
+static int coroutine_fn prepare_file(Qcow2State *s, Error **errp)
+{
+    int ret = 0;
+
+    if (s->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY) {
+        ret = qcow2_co_repair_dirty(s, errp); /* Q13 */
+    }
+    if (ret < 0) {
+        return ret;
+    }
+    ret = clear_autoclear(s);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "Could not update qcow2 header");
+    }
+    return ret;
+}
+
 static void free_alloc(Qcow2State *s)
 {
     qcow2_alloc_delete(s->alloc);
@@ -122,10 +141,8 @@ int coroutine_fn qcow2_co_begin(Qcow2State *s, Error **errp)
     }
     qemu_co_mutex_lock(&s->begin_lock);
     if (!s->alloc) {
-        ret = clear_autoclear(s);
-        if (ret < 0) {
-            error_setg_errno(errp, -ret, "Could not update qcow2 header");
-        } else {
+        ret = prepare_file(s, errp);
+        if (ret == 0) {
             ret = make_alloc(s, errp);
         }
     }

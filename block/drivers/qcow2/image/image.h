@@ -6,7 +6,9 @@
 #include "block/drivers/qcow2/qcow2-int.h"
 
 /* load.c: from the file to memory; coroutines of the home AioContext. */
-int coroutine_fn qcow2_co_load_header(BdrvChild *file, Qcow2Header *ret, Error **errp);
+/* @damaged: as qcow2_header_decode_damaged() */
+int coroutine_fn qcow2_co_load_header(BdrvChild *file, bool damaged, Qcow2Header *ret,
+                                      Error **errp);
 int coroutine_fn qcow2_co_load_l1(Qcow2State *s, Error **errp);
 /* A table of the file, of whole sectors; what the file does not have is zeros.  For qemu_vfree(); NULL with *ret_error. */
 void *coroutine_fn qcow2_co_load_table(BdrvChild *file, int64_t offset, int64_t bytes,

@@ -37,7 +37,8 @@ void *coroutine_fn qcow2_co_load_table(BdrvChild *file, int64_t offset, int64_t 
     return buf;
 }
 
-static int coroutine_fn decode_first(BdrvChild *file, int64_t bytes, Qcow2Header *ret, Error **errp)
+static int coroutine_fn decode_first(BdrvChild *file, int64_t bytes, bool damaged, Qcow2Header *ret,
+                                     Error **errp)
 {
     int64_t length = bdrv_getlength(file->bs);
     int error;
@@ -47,12 +48,13 @@ static int coroutine_fn decode_first(BdrvChild *file, int64_t bytes, Qcow2Header
         error_setg_errno(errp, -error, "Could not read qcow2 header");
         return error;
     }
-    error = qcow2_header_decode(buf, MIN(bytes, length), ret, errp);
+    error = damaged ? qcow2_header_decode_damaged(buf, MIN(bytes, length), ret, errp)
+                    : qcow2_header_decode(buf, MIN(bytes, length), ret, errp);
     qemu_vfree(buf);
     return error;
 }
 
-int coroutine_fn qcow2_co_load_header(BdrvChild *file, Qcow2Header *ret, Error **errp)
+int coroutine_fn qcow2_co_load_header(BdrvChild *file, bool damaged, Qcow2Header *ret, Error **errp)
 {
     int64_t length = bdrv_getlength(file->bs), cluster_size;
     int error;
@@ -64,7 +66,7 @@ int coroutine_fn qcow2_co_load_header(BdrvChild *file, Qcow2Header *ret, Error *
     }
     error = qcow2_header_peek(buf, MIN(FIRST_BYTES, length), &cluster_size, errp);
     qemu_vfree(buf);
-    return error < 0 ? error : decode_first(file, cluster_size, ret, errp);
+    return error < 0 ? error : decode_first(file, cluster_size, damaged, ret, errp);
 }
 
 int coroutine_fn qcow2_co_load_l1(Qcow2State *s, Error **errp)

@@ -299,11 +299,11 @@ static bool table_place_is_valid(const Qcow2Header *h, uint64_t offset, uint64_t
            bytes <= (uint64_t)QCOW2_HOST_END - offset;
 }
 
-static int check_reftable(const Qcow2Header *h, Error **errp)
+static int check_reftable(const Qcow2Header *h, bool damaged, Error **errp)
 {
     uint64_t bytes = (uint64_t)h->reftable_clusters << h->cluster_bits;
 
-    if (!h->reftable_clusters) {
+    if (!h->reftable_clusters && !damaged) {
         error_setg(errp, "Image does not contain a reference count table");
         return -EINVAL;
     }
@@ -311,7 +311,7 @@ static int check_reftable(const Qcow2Header *h, Error **errp)
         error_setg(errp, "Reference count table too large");
         return -EFBIG;
     }
-    if (!h->reftable_offset || !table_place_is_valid(h, h->reftable_offset, bytes)) {
+    if ((!h->reftable_offset && !damaged) || !table_place_is_valid(h, h->reftable_offset, bytes)) {
         error_setg(errp, "Reference count table offset invalid");
         return -EINVAL;
     }
@@ -432,9 +432,9 @@ static int read_backing(Qcow2Header *h, const uint8_t *buf, size_t len, Error **
     return 0;
 }
 
-static int check_tables(const Qcow2Header *h, Error **errp)
+static int check_tables(const Qcow2Header *h, bool damaged, Error **errp)
 {
-    int ret = check_reftable(h, errp);
+    int ret = check_reftable(h, damaged, errp);
 
     if (ret == 0) {
         ret = check_snapshots(h, errp);
@@ -442,7 +442,7 @@ static int check_tables(const Qcow2Header *h, Error **errp)
     return ret == 0 ? check_l1(h, errp) : ret;
 }
 
-static int decode(const uint8_t *buf, size_t len, Qcow2Header *h, Error **errp)
+static int decode(const uint8_t *buf, size_t len, bool damaged, Qcow2Header *h, Error **errp)
 {
     uint32_t header_end = QCOW2_V2_HEADER_BYTES, feature_bytes = 0, extensions_end;
     uint64_t backing_offset = ldq_be_p(buf + AT_BACKING_OFFSET);
@@ -473,19 +473,19 @@ static int decode(const uint8_t *buf, size_t len, Qcow2Header *h, Error **errp)
     }
     ret = check_features(h, errp);
     if (ret == 0) {
-        ret = check_tables(h, errp);
+        ret = check_tables(h, damaged, errp);
     }
     return ret == 0 ? read_backing(h, buf, len, errp) : ret;
 }
 
-int qcow2_header_decode(const uint8_t *buf, size_t len, Qcow2Header *ret, Error **errp)
+static int decode_new(const uint8_t *buf, size_t len, bool damaged, Qcow2Header *ret, Error **errp)
 {
     Qcow2Header h = {0};
     int64_t cluster_size;
     int r = qcow2_header_peek(buf, len, &cluster_size, errp);
 
     if (r == 0) {
-        r = decode(buf, MIN(len, (uint64_t)cluster_size), &h, errp);
+        r = decode(buf, MIN(len, (uint64_t)cluster_size), damaged, &h, errp);
     }
     if (r < 0) {
         qcow2_header_clear(&h);
@@ -493,6 +493,16 @@ int qcow2_header_decode(const uint8_t *buf, size_t len, Qcow2Header *ret, Error 
     }
     *ret = h;
     return 0;
+}
+
+int qcow2_header_decode(const uint8_t *buf, size_t len, Qcow2Header *ret, Error **errp)
+{
+    return decode_new(buf, len, false, ret, errp);
+}
+
+int qcow2_header_decode_damaged(const uint8_t *buf, size_t len, Qcow2Header *ret, Error **errp)
+{
+    return decode_new(buf, len, true, ret, errp);
 }
 
 void qcow2_header_clear(Qcow2Header *h)

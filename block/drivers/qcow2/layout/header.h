@@ -99,6 +99,8 @@ int qcow2_header_peek(const uint8_t *buf, size_t len, int64_t *ret_cluster_size,
  * Return: 0, *ret is for qcow2_header_clear(); or as qcow2_header_peek(), with -EFBIG for tables that are too large.
  */
 int qcow2_header_decode(const uint8_t *buf, size_t len, Qcow2Header *ret, Error **errp);
+/* The same for who repairs it: there may be no refcount table. */
+int qcow2_header_decode_damaged(const uint8_t *buf, size_t len, Qcow2Header *ret, Error **errp);
 void qcow2_header_clear(Qcow2Header *h);
 void qcow2_header_copy(const Qcow2Header *from, Qcow2Header *to);
 
