@@ -57,11 +57,12 @@ void coroutine_fn qmp_nbd_server_start(NbdServerOptionsLegacy *arg, Error **errp
 {
     g_autoptr(SocketAddress) addr = socket_address_flatten(arg->addr);
 
-    nbd_server_co_start(
-        addr,
-        arg->has_handshake_max_seconds ? arg->handshake_max_seconds
-                                       : NBD_SERVER_HANDSHAKE_SECONDS_DEFAULT,
-        arg->has_max_connections ? arg->max_connections : NBD_SERVER_CONNECTIONS_DEFAULT, errp);
+    nbd_server_co_start_tls(addr,
+                            arg->has_handshake_max_seconds ? arg->handshake_max_seconds
+                                                           : NBD_SERVER_HANDSHAKE_SECONDS_DEFAULT,
+                            arg->has_max_connections ? arg->max_connections
+                                                     : NBD_SERVER_CONNECTIONS_DEFAULT,
+                            arg->tls_creds, arg->tls_authz, errp);
 }
 
 void coroutine_fn qmp_nbd_server_stop(Error **errp)

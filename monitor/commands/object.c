@@ -16,6 +16,8 @@
 #include "object/object.h"
 #include "qapi/qapi-commands-control.h"
 #include "qapi/qapi-commands-qom.h"
+#include "tls/authz.h"
+#include "tls/creds.h"
 
 static AioEngine iothread_engine = AIO_ENGINE_AUTO;
 
@@ -113,12 +115,20 @@ static int iothread_object_add(const char *id, const IothreadProperties *props, 
 int coroutine_fn user_object_add(const ObjectOptions *opts, Error **errp)
 {
     switch (opts->qom_type) {
+    case OBJECT_TYPE_AUTHZ_LIST:
+        return authz_list_add(opts->id, &opts->u.authz_list, errp);
+    case OBJECT_TYPE_AUTHZ_SIMPLE:
+        return authz_simple_add(opts->id, &opts->u.authz_simple, errp);
     case OBJECT_TYPE_IOTHREAD:
         return iothread_object_add(opts->id, &opts->u.iothread, errp);
     case OBJECT_TYPE_SECRET:
         return secret_object_co_add(opts->id, &opts->u.secret, errp);
     case OBJECT_TYPE_THROTTLE_GROUP:
         return throttle_group_object_add(opts->id, &opts->u.throttle_group, errp);
+    case OBJECT_TYPE_TLS_CREDS_PSK:
+        return tls_creds_psk_co_add(opts->id, &opts->u.tls_creds_psk, errp);
+    case OBJECT_TYPE_TLS_CREDS_X509:
+        return tls_creds_x509_co_add(opts->id, &opts->u.tls_creds_x509, errp);
     default:
         g_assert_not_reached(); /* the schema has no other */
     }

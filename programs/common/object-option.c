@@ -13,12 +13,14 @@
 #include "qapi/keyval.h"
 #include "qapi/qapi-types-qom.h"
 #include "qapi/type.h"
+#include "tls/authz.h"
+#include "tls/creds.h"
 
 static GPtrArray *taken; /* of ObjectOptions; NULL: none */
 
 static bool is_offered(ObjectType type)
 {
-    return type == OBJECT_TYPE_SECRET || type == OBJECT_TYPE_THROTTLE_GROUP;
+    return type != OBJECT_TYPE_IOTHREAD; /* a tool has but its main thread */
 }
 
 static int print_help(void)
@@ -68,6 +70,26 @@ int object_option_parse(const char *text, Error **errp)
     return 0;
 }
 
+static int coroutine_fn co_make(const ObjectOptions *o, Error **errp)
+{
+    switch (o->qom_type) {
+    case OBJECT_TYPE_AUTHZ_LIST:
+        return authz_list_add(o->id, &o->u.authz_list, errp);
+    case OBJECT_TYPE_AUTHZ_SIMPLE:
+        return authz_simple_add(o->id, &o->u.authz_simple, errp);
+    case OBJECT_TYPE_SECRET:
+        return secret_object_co_add(o->id, &o->u.secret, errp);
+    case OBJECT_TYPE_THROTTLE_GROUP:
+        return throttle_group_object_add(o->id, &o->u.throttle_group, errp);
+    case OBJECT_TYPE_TLS_CREDS_PSK:
+        return tls_creds_psk_co_add(o->id, &o->u.tls_creds_psk, errp);
+    case OBJECT_TYPE_TLS_CREDS_X509:
+        return tls_creds_x509_co_add(o->id, &o->u.tls_creds_x509, errp);
+    default:
+        g_assert_not_reached(); /* is_offered() */
+    }
+}
+
 int coroutine_fn object_options_co_make(Error **errp)
 {
     int ret = 0;
@@ -75,9 +97,7 @@ int coroutine_fn object_options_co_make(Error **errp)
     for (guint i = 0; taken && ret == 0 && i < taken->len; i++) {
         const ObjectOptions *o = g_ptr_array_index(taken, i);
 
-        ret = o->qom_type == OBJECT_TYPE_SECRET
-                  ? secret_object_co_add(o->id, &o->u.secret, errp)
-                  : throttle_group_object_add(o->id, &o->u.throttle_group, errp);
+        ret = co_make(o, errp);
     }
     return ret;
 }

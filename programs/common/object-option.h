@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * object-option.h - --object of the tools: secrets and throttle groups
+ * object-option.h - --object of the tools: all that object-add makes, but threads
  *
  * What is written is kept until there is an event loop to make it in.  Main thread.
  */

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "programs/common/object-option.h"
 #include "programs/nbd/peer.h"
 #include "util/osdep.h"
 
@@ -53,7 +54,8 @@ static void export_free(void *opaque)
 static int refused(const NbdAnswer *answer, const char *what, Error **errp)
 {
     if (answer->type == NBD_REP_ERR_TLS_REQD) {
-        error_setg(errp, "The server wants TLS: --tls-creds");
+        error_setg(errp, "TLS negotiation required before option 3 (list)");
+        error_append_hint(errp, "Did you forget a valid tls-creds?\n");
     } else {
         error_setg(errp, "The server does not %s%s%s", what, answer->length > 0 ? ": " : "",
                    answer->length > 0 ? (const char *)answer->data : "");
@@ -75,24 +77,22 @@ static int unexpected(const NbdAnswer *answer, Error **errp)
 }
 
 /* An option without data that is taken or not: 1, 0, negative errno. */
-static int ask_mode(NbdPeer *peer, uint32_t option, Error **errp)
+static int coroutine_fn ask_mode(NbdPeer *peer, uint32_t option, Error **errp)
 {
     NbdAnswer answer = {0};
-    int r = nbd_peer_ask(peer, option, NULL, 0, errp);
+    int r = nbd_peer_co_ask(peer, option, NULL, 0, errp);
 
     if (r == 0) {
-        r = nbd_peer_answer(peer, option, &answer, errp);
+        r = nbd_peer_co_answer(peer, option, &answer, errp);
     }
-    if (r == 0 && answer.type == NBD_REP_ERR_TLS_REQD) {
-        r = refused(&answer, "talk in the clear", errp);
-    } else if (r == 0) {
-        r = answer.type == NBD_REP_ACK;
+    if (r == 0) {
+        r = answer.type == NBD_REP_ACK; /* who wants TLS says so to the list, too */
     }
     nbd_answer_clear(&answer);
     return r;
 }
 
-static int negotiate(NbdPeer *peer, NbdMode *ret_mode, Error **errp)
+static int coroutine_fn negotiate(NbdPeer *peer, NbdMode *ret_mode, Error **errp)
 {
     int r = ask_mode(peer, NBD_OPT_EXTENDED_HEADERS, errp);
 
@@ -124,13 +124,13 @@ static int take_name(const NbdAnswer *answer, GPtrArray *exports, Error **errp)
     return 0;
 }
 
-static int ask_names(NbdPeer *peer, GPtrArray *exports, Error **errp)
+static int coroutine_fn ask_names(NbdPeer *peer, GPtrArray *exports, Error **errp)
 {
     NbdAnswer answer = {0};
-    int r = nbd_peer_ask(peer, NBD_OPT_LIST, NULL, 0, errp);
+    int r = nbd_peer_co_ask(peer, NBD_OPT_LIST, NULL, 0, errp);
 
     while (r == 0) {
-        r = nbd_peer_answer(peer, NBD_OPT_LIST, &answer, errp);
+        r = nbd_peer_co_answer(peer, NBD_OPT_LIST, &answer, errp);
         if (r < 0 || answer.type == NBD_REP_ACK) {
             break;
         }
@@ -171,8 +171,8 @@ static int take_info(Export *e, const NbdAnswer *answer, Error **errp)
 }
 
 /* An option that begins with a name. */
-static int ask_by_name(NbdPeer *peer, uint32_t option, const char *name, const void *more,
-                       size_t more_length, Error **errp)
+static int coroutine_fn ask_by_name(NbdPeer *peer, uint32_t option, const char *name,
+                                    const void *more, size_t more_length, Error **errp)
 {
     size_t length = strlen(name);
     g_autofree uint8_t *data = g_malloc(4 + length + more_length);
@@ -180,18 +180,18 @@ static int ask_by_name(NbdPeer *peer, uint32_t option, const char *name, const v
     stl_be_p(data, (uint32_t)length);
     memcpy(data + 4, name, length);
     memcpy(data + 4 + length, more, more_length);
-    return nbd_peer_ask(peer, option, data, 4 + length + more_length, errp);
+    return nbd_peer_co_ask(peer, option, data, 4 + length + more_length, errp);
 }
 
 /* 1; 0: the server knows no such option; negative errno. */
-static int ask_info(NbdPeer *peer, Export *e, Error **errp)
+static int coroutine_fn ask_info(NbdPeer *peer, Export *e, Error **errp)
 {
     static const uint8_t wanted[] = {0, 2, 0, NBD_INFO_DESCRIPTION, 0, NBD_INFO_BLOCK_SIZE};
     NbdAnswer answer = {0};
     int r = ask_by_name(peer, NBD_OPT_INFO, e->name, wanted, sizeof(wanted), errp);
 
     while (r == 0) {
-        r = nbd_peer_answer(peer, NBD_OPT_INFO, &answer, errp);
+        r = nbd_peer_co_answer(peer, NBD_OPT_INFO, &answer, errp);
         if (r < 0) {
             break;
         }
@@ -211,7 +211,7 @@ static int ask_info(NbdPeer *peer, Export *e, Error **errp)
     return r;
 }
 
-static int ask_contexts(NbdPeer *peer, Export *e, Error **errp)
+static int coroutine_fn ask_contexts(NbdPeer *peer, Export *e, Error **errp)
 {
     static const uint8_t all[4] = {0}; /* no queries */
     NbdAnswer answer = {0};
@@ -219,7 +219,7 @@ static int ask_contexts(NbdPeer *peer, Export *e, Error **errp)
 
     e->contexts = g_ptr_array_new_with_free_func(g_free);
     while (r == 0) {
-        r = nbd_peer_answer(peer, NBD_OPT_LIST_META_CONTEXT, &answer, errp);
+        r = nbd_peer_co_answer(peer, NBD_OPT_LIST_META_CONTEXT, &answer, errp);
         if (r < 0 || answer.type == NBD_REP_ACK || answer.type == NBD_REP_ERR_UNSUP) {
             break;
         }
@@ -237,7 +237,7 @@ static int ask_contexts(NbdPeer *peer, Export *e, Error **errp)
 }
 
 /* Can more be told than names?  1, 0, negative errno. */
-static int ask_all(NbdPeer *peer, GPtrArray *exports, NbdMode *ret_mode, Error **errp)
+static int coroutine_fn ask_all(NbdPeer *peer, GPtrArray *exports, NbdMode *ret_mode, Error **errp)
 {
     int r = negotiate(peer, ret_mode, errp);
 
@@ -299,27 +299,54 @@ static void print_all(const GPtrArray *exports, bool has_facts, NbdMode mode)
     }
 }
 
-int nbd_list(const NbdOptions *o)
+typedef struct List {
+    const NbdOptions *o;
+    int status;
+} List;
+
+static int coroutine_fn list_co(const NbdOptions *o, Error **errp)
 {
     g_autoptr(GPtrArray) exports = g_ptr_array_new_with_free_func(export_free);
     NbdMode mode = NBD_MODE_SIMPLE;
-    Error *err = NULL;
     NbdPeer peer;
-    int r;
+    int r = object_options_co_make(errp);
 
-    if (o->tls_creds) {
-        error_report("Failed to get TLS creds: No TLS credentials with id '%s'", o->tls_creds);
-        return EXIT_FAILURE;
-    }
-    r = nbd_peer_connect(&peer, o, &err);
     if (r == 0) {
-        r = ask_all(&peer, exports, &mode, &err);
-        nbd_peer_close(&peer);
+        r = nbd_peer_co_connect(&peer, o, errp);
     }
     if (r < 0) {
+        return r;
+    }
+    r = ask_all(&peer, exports, &mode, errp);
+    nbd_peer_co_close(&peer);
+    if (r >= 0) {
+        print_all(exports, r == 1, mode);
+    }
+    return r;
+}
+
+static void coroutine_fn list_entry(void *opaque)
+{
+    List *list = opaque;
+    Error *err = NULL;
+
+    if (list_co(list->o, &err) < 0) {
+        error_report_err(err);
+        list->status = EXIT_FAILURE;
+    }
+}
+
+int nbd_list(const NbdOptions *o)
+{
+    List list = {.o = o, .status = EXIT_SUCCESS};
+    Error *err = NULL;
+
+    if (aio_init(AIO_ENGINE_AUTO, &err) < 0) {
         error_report_err(err);
         return EXIT_FAILURE;
     }
-    print_all(exports, r == 1, mode);
-    return EXIT_SUCCESS;
+    aio_run_co(list_entry, &list);
+    object_options_clear();
+    aio_cleanup();
+    return list.status;
 }

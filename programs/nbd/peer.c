@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tls/channel.h"
 #include "util/osdep.h"
 
 #define NBD_HOST         "0.0.0.0"
@@ -67,43 +68,27 @@ static int connect_inet(const char *host, const char *port, Error **errp)
     return fd;
 }
 
-static int peer_read(NbdPeer *peer, void *buf, size_t length, Error **errp)
+static int coroutine_fn peer_read(NbdPeer *peer, void *buf, size_t length, Error **errp)
 {
-    for (size_t done = 0; done < length;) {
-        ssize_t n = recv(peer->fd, (char *)buf + done, length - done, 0);
+    int r = aio_channel_read_all(peer->ch, buf, length);
 
-        if (n == 0) {
-            error_setg(errp, "The server has closed the connection");
-            return -ECONNRESET;
-        }
-        if (n < 0 && errno != EINTR) {
-            int r = -errno;
-
-            error_setg_errno(errp, -r, "Failed to read from the server");
-            return r;
-        }
-        done += n > 0 ? (size_t)n : 0;
+    if (r < 0) {
+        error_setg_errno(errp, -r, "Failed to read from the server");
     }
-    return 0;
+    return r;
 }
 
-static int peer_write(NbdPeer *peer, const void *buf, size_t length, Error **errp)
+static int coroutine_fn peer_write(NbdPeer *peer, const void *buf, size_t length, Error **errp)
 {
-    for (size_t done = 0; done < length;) {
-        ssize_t n = send(peer->fd, (const char *)buf + done, length - done, MSG_NOSIGNAL);
+    int r = aio_channel_write_all(peer->ch, buf, length);
 
-        if (n < 0 && errno != EINTR) {
-            int r = -errno;
-
-            error_setg_errno(errp, -r, "Failed to write to the server");
-            return r;
-        }
-        done += n > 0 ? (size_t)n : 0;
+    if (r < 0) {
+        error_setg_errno(errp, -r, "Failed to write to the server");
     }
-    return 0;
+    return r;
 }
 
-static int greet(NbdPeer *peer, Error **errp)
+static int coroutine_fn greet(NbdPeer *peer, Error **errp)
 {
     uint8_t hello[18], flags[4];
     uint32_t ours = 0;
@@ -128,30 +113,71 @@ static int greet(NbdPeer *peer, Error **errp)
     return peer_write(peer, flags, sizeof(flags), errp);
 }
 
-int nbd_peer_connect(NbdPeer *peer, const NbdOptions *o, Error **errp)
+static int coroutine_fn shake_hands(NbdPeer *peer, const NbdOptions *o, Error **errp)
 {
+    ERRP_GUARD();
+    const char *hostname = o->tls_hostname ? o->tls_hostname : o->socket ? NULL : o->bind;
+    TlsPeer tls = {.hostname = hostname};
+    AioChannel *ch;
+
+    tls.creds = tls_creds_ref_by_id(o->tls_creds, false, errp);
+    if (!tls.creds) {
+        error_prepend(errp, "Failed to get TLS creds: ");
+        return -EINVAL;
+    }
+    ch = tls_channel_co_new(peer->ch, &tls, errp);
+    tls_creds_unref(tls.creds);
+    if (!ch) {
+        return -EACCES;
+    }
+    peer->ch = ch;
+    return 0;
+}
+
+static int coroutine_fn start_tls(NbdPeer *peer, const NbdOptions *o, Error **errp)
+{
+    NbdAnswer answer = {0};
+    int r = nbd_peer_co_ask(peer, NBD_OPT_STARTTLS, NULL, 0, errp);
+
+    if (r == 0) {
+        r = nbd_peer_co_answer(peer, NBD_OPT_STARTTLS, &answer, errp);
+    }
+    if (r == 0 && answer.type != NBD_REP_ACK) {
+        error_setg(errp, "Denied by server for option 5 (starttls)");
+        r = -EPROTO;
+    }
+    nbd_answer_clear(&answer);
+    return r == 0 ? shake_hands(peer, o, errp) : r;
+}
+
+int coroutine_fn nbd_peer_co_connect(NbdPeer *peer, const NbdOptions *o, Error **errp)
+{
+    const char *host = o->bind ? o->bind : NBD_HOST, *port = o->port ? o->port : NBD_PORT;
+    int fd = o->socket ? connect_unix(o->socket, errp) : connect_inet(host, port, errp);
     int r;
 
-    peer->fd = o->socket
-                   ? connect_unix(o->socket, errp)
-                   : connect_inet(o->bind ? o->bind : NBD_HOST, o->port ? o->port : NBD_PORT, errp);
-    if (peer->fd < 0) {
-        return peer->fd;
+    if (fd < 0) {
+        return fd;
     }
+    peer->ch = aio_channel_socket_new(fd);
     r = greet(peer, errp);
+    if (r == 0 && o->tls_creds) {
+        r = start_tls(peer, o, errp);
+    }
     if (r < 0) {
-        close(peer->fd);
+        aio_channel_close(peer->ch);
     }
     return r;
 }
 
-void nbd_peer_close(NbdPeer *peer)
+void coroutine_fn nbd_peer_co_close(NbdPeer *peer)
 {
-    nbd_peer_ask(peer, NBD_OPT_ABORT, NULL, 0, NULL);
-    close(peer->fd);
+    nbd_peer_co_ask(peer, NBD_OPT_ABORT, NULL, 0, NULL);
+    aio_channel_close(peer->ch);
 }
 
-int nbd_peer_ask(NbdPeer *peer, uint32_t option, const void *data, size_t length, Error **errp)
+int coroutine_fn nbd_peer_co_ask(NbdPeer *peer, uint32_t option, const void *data, size_t length,
+                                 Error **errp)
 {
     uint8_t head[NBD_OPT_HEADER_SIZE];
     int r;
@@ -163,7 +189,7 @@ int nbd_peer_ask(NbdPeer *peer, uint32_t option, const void *data, size_t length
     return r == 0 && length > 0 ? peer_write(peer, data, length, errp) : r;
 }
 
-int nbd_peer_answer(NbdPeer *peer, uint32_t option, NbdAnswer *answer, Error **errp)
+int coroutine_fn nbd_peer_co_answer(NbdPeer *peer, uint32_t option, NbdAnswer *answer, Error **errp)
 {
     uint8_t head[NBD_OPT_REPLY_SIZE];
     int r;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* peer.h - the handshake with a server, as its client.  Everything blocks. */
+/* peer.h - the handshake with a server, as its client.  Coroutines of the main context; connecting blocks. */
 #ifndef PROGRAM_NBD_PEER_H
 #define PROGRAM_NBD_PEER_H
 
+#include "aio/channel.h"
 #include "block/export/nbd/nbd-format.h"
 #include "programs/nbd/nbd.h"
 
 typedef struct NbdPeer {
-    int fd;
+    AioChannel *ch;
 } NbdPeer;
 
 /* An answer to an option. */
@@ -18,15 +19,17 @@ typedef struct NbdAnswer {
 } NbdAnswer;
 
 /* Connects to where @o says, up to the point where options are asked.  0, or negative errno with @errp. */
-int nbd_peer_connect(NbdPeer *peer, const NbdOptions *o, Error **errp);
+int coroutine_fn nbd_peer_co_connect(NbdPeer *peer, const NbdOptions *o, Error **errp);
 /* Says good-bye. */
-void nbd_peer_close(NbdPeer *peer);
-int nbd_peer_ask(NbdPeer *peer, uint32_t option, const void *data, size_t length, Error **errp);
+void coroutine_fn nbd_peer_co_close(NbdPeer *peer);
+int coroutine_fn nbd_peer_co_ask(NbdPeer *peer, uint32_t option, const void *data, size_t length,
+                                 Error **errp);
 /*
  * Frees what @answer held, and reads the next one to @option.  An error of the server's is no error here; its
  * words are in data.
  */
-int nbd_peer_answer(NbdPeer *peer, uint32_t option, NbdAnswer *answer, Error **errp);
+int coroutine_fn nbd_peer_co_answer(NbdPeer *peer, uint32_t option, NbdAnswer *answer,
+                                    Error **errp);
 void nbd_answer_clear(NbdAnswer *answer);
 
 #endif

@@ -28,6 +28,7 @@
 #include "programs/common/drivers.h"
 #include "programs/common/object-option.h"
 #include "programs/nbd/nbd.h"
+#include "tls/creds.h"
 #include "util/osdep.h"
 #include "util/systemd.h"
 
@@ -120,16 +121,17 @@ static int coroutine_fn listen_on_address(const NbdOptions *o, Error **errp)
     SocketAddress addr = {.type = SOCKET_ADDRESS_TYPE_UNIX};
 
     if (o->activated) {
-        return nbd_server_co_start_fd(SYSTEMD_FIRST_FD, o->handshake_seconds, o->clients_max, errp);
-    }
-    if (o->socket) {
+        addr.type = SOCKET_ADDRESS_TYPE_FD;
+        addr.u.fd.str = (char *)G_STRINGIFY(SYSTEMD_FIRST_FD);
+    } else if (o->socket) {
         addr.u.q_unix.path = (char *)o->socket;
     } else {
         addr.type = SOCKET_ADDRESS_TYPE_INET;
         addr.u.inet.host = (char *)(o->bind ? o->bind : "0.0.0.0");
         addr.u.inet.port = (char *)(o->port ? o->port : NBD_PORT);
     }
-    return nbd_server_co_start(&addr, o->handshake_seconds, o->clients_max, errp);
+    return nbd_server_co_start_tls(&addr, o->handshake_seconds, o->clients_max, o->tls_creds,
+                                   o->tls_authz, errp);
 }
 
 static BlockDirtyBitmapOrStrList *bitmap_list(const GPtrArray *names)
@@ -178,15 +180,23 @@ static int coroutine_fn add_export(const NbdOptions *o, BlockDriverState *bs, Er
     return exp ? keep_others_out(exp, o->image.writable, errp) : -EINVAL;
 }
 
+/* Credentials are looked for before the image: what is wrong with them is told first. */
 static int coroutine_fn make_objects(const NbdOptions *o, Error **errp)
 {
+    ERRP_GUARD();
     int r = object_options_co_make(errp);
+    TlsCreds *creds;
 
-    if (r == 0 && o->tls_creds) {
-        error_setg(errp, "Failed to get TLS creds: No TLS credentials with id '%s'", o->tls_creds);
-        r = -ENOENT;
+    if (r < 0 || !o->tls_creds) {
+        return r;
     }
-    return r;
+    creds = tls_creds_ref_by_id(o->tls_creds, true, errp);
+    if (!creds) {
+        error_prepend(errp, "Failed to get TLS creds: ");
+        return -EINVAL;
+    }
+    tls_creds_unref(creds);
+    return 0;
 }
 
 static void coroutine_fn begin_entry(void *opaque)

@@ -44,11 +44,12 @@ static int coroutine_fn make_nbd_server(const DaemonOption *opt, Error **errp)
     if (!value) {
         return -EINVAL;
     }
-    return nbd_server_co_start(
+    return nbd_server_co_start_tls(
         value->addr,
         value->has_handshake_max_seconds ? value->handshake_max_seconds
                                          : NBD_SERVER_HANDSHAKE_SECONDS_DEFAULT,
-        value->has_max_connections ? value->max_connections : NBD_SERVER_CONNECTIONS_DEFAULT, errp);
+        value->has_max_connections ? value->max_connections : NBD_SERVER_CONNECTIONS_DEFAULT,
+        value->tls_creds, value->tls_authz, errp);
 }
 
 static int coroutine_fn make_object(const DaemonOption *opt, Error **errp)

@@ -71,6 +71,8 @@ void nbd_client_free(NbdClient *client)
         g_free(req);
     }
     nbd_contexts_clear(&client->contexts);
+    tls_creds_unref(client->tls_creds);
+    g_free(client->tls_authz);
     if (client->handshake_timer) {
         timer_free(client->handshake_timer);
     }

@@ -15,6 +15,7 @@
  * wrong magic or an unknown client flag ends the connection.
  */
 #include "block/export/nbd/nbd-int.h"
+#include "tls/channel.h"
 #include "trace-nbd-export.h"
 
 /* Not an error: the client said good-bye. */
@@ -208,9 +209,54 @@ static int coroutine_fn option_mode(NbdClient *client, uint32_t option, size_t l
     return nbd_option_reply(client, option, NBD_REP_ACK, NULL, 0);
 }
 
+/* What is read from here on is encrypted: nothing that came in clear was kept. */
+static int coroutine_fn option_starttls(NbdClient *client, size_t length)
+{
+    const TlsPeer peer = {.creds = client->tls_creds, .authz = client->tls_authz};
+    Error *err = NULL;
+    AioChannel *ch;
+    int r;
+
+    if (!client->tls_creds) {
+        return nbd_option_error(client, NBD_OPT_STARTTLS, NBD_REP_ERR_POLICY, "TLS not configured");
+    }
+    if (length > 0 || client->encrypted) {
+        return nbd_option_error(client, NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID,
+                                length > 0 ? "the option takes no data" : "TLS is on already");
+    }
+    r = nbd_option_reply(client, NBD_OPT_STARTTLS, NBD_REP_ACK, NULL, 0);
+    if (r < 0) {
+        return r;
+    }
+    ch = tls_channel_co_new(client->ch, &peer, &err);
+    if (!ch) {
+        trace_nbd_tls_refused(client, error_get_pretty(err));
+        error_free(err);
+        return -EACCES;
+    }
+    client->ch = ch;
+    client->encrypted = true;
+    return 0;
+}
+
+/* Before TLS a client that has to talk it is told so, and no more. */
+static int coroutine_fn want_tls(NbdClient *client, uint32_t option)
+{
+    g_autofree char *why = g_strdup_printf("Option 0x%x not permitted before TLS", option);
+
+    if (option == NBD_OPT_EXPORT_NAME) {
+        return -EACCES; /* it has no reply that refuses */
+    }
+    return nbd_option_error(client, option, NBD_REP_ERR_TLS_REQD, why);
+}
+
 static int coroutine_fn answer_option(NbdClient *client, uint32_t option, const uint8_t *data,
                                       size_t length, bool no_zeroes)
 {
+    if (client->tls_creds && !client->encrypted && option != NBD_OPT_STARTTLS &&
+        option != NBD_OPT_ABORT) {
+        return want_tls(client, option);
+    }
     switch (option) {
     case NBD_OPT_EXPORT_NAME:
         return option_export_name(client, data, length, no_zeroes);
@@ -220,7 +266,7 @@ static int coroutine_fn answer_option(NbdClient *client, uint32_t option, const 
     case NBD_OPT_LIST:
         return option_list(client, length);
     case NBD_OPT_STARTTLS:
-        return nbd_option_error(client, option, NBD_REP_ERR_POLICY, "TLS not configured");
+        return option_starttls(client, length);
     case NBD_OPT_INFO:
     case NBD_OPT_GO:
         return option_info(client, option, data, length);

@@ -8,6 +8,7 @@
 #include "block/dirty/dirty-bitmap.h"
 #include "block/export/export.h"
 #include "block/export/nbd/nbd-format.h"
+#include "tls/creds.h"
 #include "util/osdep.h"
 
 /*
@@ -93,6 +94,10 @@ struct NbdClient {
     NbdMode mode;
     uint32_t alignment;
     NbdContexts contexts;
+    TlsCreds
+        *tls_creds; /* one reference; nothing is told before the client talks TLS; NULL: in clear */
+    char *tls_authz; /* may be NULL */
+    bool encrypted;  /* @ch is */
 
     /* The reader's. */
     uint8_t *rx;

@@ -34,6 +34,8 @@ typedef struct NbdServer {
     uint32_t handshake_max_seconds;
     uint32_t max_connections;
     unsigned n_connections;
+    TlsCreds *tls_creds; /* one reference; NULL: in clear */
+    char *tls_authz;
     QEMUTimer *retry;
     QTAILQ_HEAD(, NbdClient) clients;
 } NbdServer;
@@ -51,6 +53,11 @@ bool nbd_server_is_running(void)
     return nbd_server != NULL;
 }
 
+static const char *scheme(void)
+{
+    return nbd_server->tls_creds ? "nbds" : "nbd";
+}
+
 static char *unix_uri(const char *path, const char *name, Error **errp)
 {
     g_autofree char *absolute = NULL, *escaped_path = NULL;
@@ -61,7 +68,7 @@ static char *unix_uri(const char *path, const char *name, Error **errp)
     }
     absolute = g_canonicalize_filename(path, NULL);
     escaped_path = g_uri_escape_string(absolute, "/", false);
-    return g_strdup_printf("nbd+unix:///%s?socket=%s", name, escaped_path);
+    return g_strdup_printf("%s+unix:///%s?socket=%s", scheme(), name, escaped_path);
 }
 
 static char *inet_uri(const void *addr, int family, uint16_t port, const char *name)
@@ -72,11 +79,11 @@ static char *inet_uri(const void *addr, int family, uint16_t port, const char *n
                                  : memcmp(addr, &in6addr_any, sizeof(in6addr_any)) == 0;
 
     if (any) {
-        return g_strdup_printf("nbd://localhost:%u/%s", port, name);
+        return g_strdup_printf("%s://localhost:%u/%s", scheme(), port, name);
     }
     inet_ntop(family, addr, host, sizeof(host));
-    return g_strdup_printf(family == AF_INET ? "nbd://%s:%u/%s" : "nbd://[%s]:%u/%s", host, port,
-                           name);
+    return g_strdup_printf(family == AF_INET ? "%s://%s:%u/%s" : "%s://[%s]:%u/%s", scheme(), host,
+                           port, name);
 }
 
 char *nbd_server_uri(const char *name, Error **errp)
@@ -168,6 +175,11 @@ static void connection_new(NbdServer *server, int fd)
     trace_nbd_connection(client, aio_channel_peer(client->ch));
     nbd_connections++;
     server->n_connections++;
+    if (server->tls_creds) {
+        tls_creds_ref(server->tls_creds);
+        client->tls_creds = server->tls_creds;
+        client->tls_authz = g_strdup(server->tls_authz);
+    }
     QTAILQ_INSERT_TAIL(&server->clients, client, server_next);
     if (server->handshake_max_seconds > 0) {
         client->handshake_timer = aio_timer_new(ctx, handshake_expired, client);
@@ -380,6 +392,34 @@ int coroutine_fn nbd_server_co_start(const SocketAddress *addr, uint32_t handsha
     return 0;
 }
 
+int coroutine_fn nbd_server_co_start_tls(const SocketAddress *addr, uint32_t handshake_max_seconds,
+                                         uint32_t max_connections, const char *creds_id,
+                                         const char *authz, Error **errp)
+{
+    TlsCreds *creds = NULL;
+    int r;
+
+    if (authz && !creds_id) {
+        error_setg(errp, "'tls-authz' has no meaning without 'tls-creds'");
+        return -EINVAL;
+    }
+    if (creds_id) {
+        creds = tls_creds_ref_by_id(creds_id, true, errp);
+        if (!creds) {
+            return -EINVAL;
+        }
+    }
+    r = nbd_server_co_start(addr, handshake_max_seconds, max_connections, errp);
+    if (r < 0) {
+        tls_creds_unref(creds);
+        return r;
+    }
+    /* Nobody was accepted yet: the loop has not gone round. */
+    nbd_server->tls_creds = creds;
+    nbd_server->tls_authz = g_strdup(authz);
+    return 0;
+}
+
 void coroutine_fn nbd_server_co_stop(void)
 {
     NbdServer *server = nbd_server;
@@ -402,6 +442,8 @@ void coroutine_fn nbd_server_co_stop(void)
         nbd_client_shutdown(client);
     }
     g_free(server->unlink_path);
+    tls_creds_unref(server->tls_creds);
+    g_free(server->tls_authz);
     g_free(server);
 
     blk_exp_co_close_all_type(BLOCK_EXPORT_TYPE_NBD);

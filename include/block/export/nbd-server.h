@@ -11,6 +11,13 @@ void nbd_export_register(void); /* enter the kind "nbd" in the export room's tab
 /* @max_connections 0: no limit. @handshake_max_seconds 0: no limit. */
 int coroutine_fn nbd_server_co_start(const SocketAddress *addr, uint32_t handshake_max_seconds,
                                      uint32_t max_connections, Error **errp);
+/*
+ * The same for clients that talk TLS: @creds names the credentials, and @authz, which may be NULL, the list of whom
+ * they let in.  @creds NULL: as above.
+ */
+int coroutine_fn nbd_server_co_start_tls(const SocketAddress *addr, uint32_t handshake_max_seconds,
+                                         uint32_t max_connections, const char *creds,
+                                         const char *authz, Error **errp);
 /* The same on a listening socket handed over (socket activation); takes ownership on success. */
 int coroutine_fn nbd_server_co_start_fd(int listen_fd, uint32_t handshake_max_seconds,
                                         uint32_t max_connections, Error **errp);
