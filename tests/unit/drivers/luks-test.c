@@ -13,6 +13,7 @@
 #include "qapi/json-parser.h"
 #include "tests/lib/block-test.h"
 #include "tests/lib/driver-contract.h"
+#include "tests/lib/test-cut.h"
 #include "tests/lib/test-ram.h"
 #include "util/osdep.h"
 
@@ -356,6 +357,73 @@ static void coroutine_fn test_amend_fails(void)
     bdrv_co_unref(file);
 }
 
+/* What of the image is left when power goes at one moment of an amend, by one fate: which passphrases open it. */
+static unsigned coroutine_fn opens_after_cut(const char *options, unsigned moment,
+                                             const TestCutFate *fate, bool *ret_over)
+{
+    static const char *const keys[] = {"s", "s1"};
+    BlockDriverState *file = test_cut_new_file("file", 0, 1 * MiB), *bs;
+    unsigned opened = 0;
+
+    make_secrets();
+    g_assert_cmpint(create_with("", 4096, &error_abort), ==, 0);
+    bs = open_image(KEY);
+    if (strstr(options, "inactive")) {
+        g_assert_cmpint(
+            amend(bs, "{'state':'active','new-secret':'s1','iter-time':'0'}", &error_abort), ==, 0);
+    }
+    test_cut_arm(file, test_cut_moments(file) + moment);
+    amend(bs, options, NULL);
+    bdrv_co_unref(bs);
+    *ret_over = !test_cut_is_off(file);
+    if (*ret_over) {
+        test_cut_now(file);
+    }
+    test_cut_power_on(file, fate);
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        BlockdevOptions *opts =
+            block_test_options("{\"driver\": \"luks\", \"node-name\": \"image\", \"file\": "
+                               "\"file\", \"key-secret\": \"%s\"}",
+                               keys[i]);
+
+        bs = bdrv_co_open(opts, NULL);
+        opened |= bs ? 1u << i : 0;
+        bdrv_co_unref(bs);
+        qapi_free_BlockdevOptions(opts);
+    }
+    bdrv_co_unref(file);
+    return opened;
+}
+
+/* E1, E2: the passphrase that stays opens the image whenever power goes, the new one once it was said to. */
+static void coroutine_fn test_power_cuts(void)
+{
+    static const struct {
+        const char *options;
+        unsigned stays, end; /* bits of keys */
+    } amends[] = {
+        {"{'state':'active','new-secret':'s1','iter-time':'0'}", 1, 3},
+        {"{'state':'inactive','old-secret':'s'}", 2, 2},
+    };
+    uint32_t seed = block_test_seed();
+
+    for (size_t i = 0; i < ARRAY_SIZE(amends); i++) {
+        bool over = false;
+
+        for (unsigned moment = 1; !over; moment++) {
+            for (uint32_t n = 0; n < 2; n++) {
+                TestCutFate fate = {.seed = seed + n, .tear_bytes = 512, .reorder = true};
+                unsigned opened = opens_after_cut(amends[i].options, moment, &fate, &over);
+
+                g_assert_cmpuint(opened & amends[i].stays, ==, amends[i].stays);
+                if (over) {
+                    g_assert_cmpuint(opened, ==, amends[i].end);
+                }
+            }
+        }
+    }
+}
+
 static void add(void)
 {
     static DriverContract contract = {.prepare = prepare, .writable = true, .keeps_data = true};
@@ -375,6 +443,7 @@ static void add(void)
     block_test_add("/luks/a creation that fails says so", test_create_fails);
     block_test_add("/luks/a disk gets another size", test_resize);
     block_test_add("/luks/a change of keys that fails leaves the old ones", test_amend_fails);
+    block_test_add("/luks/a change of keys survives a power cut at every moment", test_power_cuts);
 }
 
 int main(int argc, char **argv)
