@@ -66,6 +66,21 @@ static bool is_option(const BdrvCreateOption *options, const char *key)
     return false;
 }
 
+/* Under the name and with the words that the schema has: of a qcow2 image's version users say "compat", and 0.10 or 1.1. */
+static void set_format_option(Creation *c, const char *key, json_t *value)
+{
+    const char *text = json_string_value(value);
+
+    if (strcmp(key, "compat") != 0) {
+        json_object_set(c->format, key, value);
+        return;
+    }
+    json_object_set_new(c->format, "version",
+                        !g_strcmp0(text, "0.10")  ? json_string("v2")
+                        : !g_strcmp0(text, "1.1") ? json_string("v3")
+                                                  : json_incref(value));
+}
+
 /* C2: each option to the one who knows it; the format first. */
 static int sort_options(Creation *c, Error **errp)
 {
@@ -78,7 +93,7 @@ static int sort_options(Creation *c, Error **errp)
         g_autofree char *key = option_key(name);
 
         if (is_option(c->drv->image->create_options, key)) {
-            json_object_set(c->format, key, value);
+            set_format_option(c, key, value);
         } else if (!c->drv->is_protocol && is_option(protocol->image->create_options, key) &&
                    strcmp(key, "preallocation") != 0) {
             json_object_set(c->protocol, key, value);

@@ -126,7 +126,7 @@ def _(t):
         if r.random() < 0.5:
             assert img.peer('create', '-q', '-f', 'qcow2', '-o', options, *base, 'disk', size).status == 0
         else:
-            img.ok('create', '-q', '-f', 'qcow2', '-o', options.replace('compat=0.10', 'version=v2'), *base,
+            img.ok('create', '-q', '-f', 'qcow2', '-o', options, *base,
                    'disk', size)
         guest = Guest(t, size, content, cluster)
         cache = r.choice(('', ',l2-cache-size=1024,l2-cache-entry-size=512'))
@@ -146,7 +146,7 @@ def _(t):
 def _(t):
     img = ImgTool(t)
     for options in ('preallocation=metadata', 'preallocation=falloc,cluster_size=4k', 'preallocation=full',
-                    'preallocation=metadata,extended_l2=on', 'preallocation=metadata,version=v2'):
+                    'preallocation=metadata,extended_l2=on', 'preallocation=metadata,compat=v2'):
         img.ok('create', '-q', '-f', 'qcow2', '-o', options, 'disk', '3M')
         p = img.peer('check', '-q', '-f', 'qcow2', 'disk')
         assert p.status == 0, p

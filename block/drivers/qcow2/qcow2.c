@@ -365,6 +365,7 @@ static const BlockDriverImage qcow2_image = {
     .co_get_info = qcow2_co_get_info,
     .co_get_specific_info = qcow2_co_get_specific_info,
     .co_check = qcow2_co_check,
+    .co_measure = qcow2_co_measure,
 };
 
 static BlockDriver bdrv_qcow2 = {

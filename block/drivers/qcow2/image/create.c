@@ -199,17 +199,13 @@ static int plan(Creation *c, Error **errp)
     return 0;
 }
 
-static int set_header(Creation *c, Error **errp)
+/* What does not need the files. */
+static int set_format(Creation *c, Error **errp)
 {
     const BlockdevCreateOptionsQcow2 *o = c->o;
-    Qcow2Header *h = &c->header;
     int ret;
 
-    h->version = o->has_version && o->version == BLOCKDEV_QCOW2_VERSION_V2 ? 2 : 3;
-    if (o->size % BDRV_SECTOR_SIZE) {
-        error_setg(errp, "Image size must be a multiple of %" PRId64 " bytes", BDRV_SECTOR_SIZE);
-        return -EINVAL;
-    }
+    c->header.version = o->has_version && o->version == BLOCKDEV_QCOW2_VERSION_V2 ? 2 : 3;
     ret = set_cluster_size(c, errp);
     if (ret == 0) {
         ret = set_refcount_bits(c, errp);
@@ -217,11 +213,36 @@ static int set_header(Creation *c, Error **errp)
     if (ret == 0) {
         ret = needs_version_3(c, errp);
     }
-    if (ret == 0) {
-        ret = check_files(o, errp);
+    return ret == 0 ? check_files(o, errp) : ret;
+}
+
+int qcow2_create_geometry(const BlockdevCreateOptionsQcow2 *o, Qcow2Geometry *ret, Error **errp)
+{
+    g_autofree Creation *c = g_new0(Creation, 1);
+    int r;
+
+    c->o = o;
+    r = set_format(c, errp);
+    if (r == 0) {
+        qcow2_geometry_init(ret, c->header.version, c->header.cluster_bits,
+                            o->has_extended_l2 && o->extended_l2, c->header.refcount_order,
+                            o->data_file != NULL);
     }
+    return r;
+}
+
+static int set_header(Creation *c, Error **errp)
+{
+    const BlockdevCreateOptionsQcow2 *o = c->o;
+    Qcow2Header *h = &c->header;
+    int ret = set_format(c, errp);
+
     if (ret < 0) {
         return ret;
+    }
+    if (o->size % BDRV_SECTOR_SIZE) {
+        error_setg(errp, "Image size must be a multiple of %" PRId64 " bytes", BDRV_SECTOR_SIZE);
+        return -EINVAL;
     }
     set_features(c);
     qcow2_header_geometry(h, &c->g);
@@ -453,7 +474,7 @@ int coroutine_fn qcow2_co_create(const BlockdevCreateOptions *opts, BdrvProgress
 
 const BdrvCreateOption qcow2_create_options[] = {
     {"cluster_size", "size", "qcow2 cluster size"},
-    {"version", "str", "Version of the format (allowed values: v2, v3)"},
+    {"compat", "str", "Compatibility level (v2 [0.10] or v3 [1.1])"},
     {"compression_type", "str", "Compression method used for image cluster compression"},
     {"data_file", "str", "File name of an external data file"},
     {"data_file_raw", "bool (on/off)", "The external data file must stay valid as a raw image"},

@@ -28,6 +28,14 @@ extern const BdrvCreateOption qcow2_create_options[];
 int coroutine_fn qcow2_co_preallocate(Qcow2State *s, int64_t from, int64_t to,
                                       PreallocMode prealloc);
 
+/* How an image of these options is divided; nothing is opened. */
+int qcow2_create_geometry(const BlockdevCreateOptionsQcow2 *o, Qcow2Geometry *ret, Error **errp);
+
+/* measure.c: BlockDriverImage.co_measure */
+BlockMeasureInfo *coroutine_fn qcow2_co_measure(const BlockdevCreateOptions *opts,
+                                                BlockDriverState *in, BdrvProgress *progress,
+                                                Error **errp);
+
 /* info.c */
 ImageInfoSpecific *coroutine_fn qcow2_co_get_specific_info(BlockDriverState *bs, Error **errp);
 
