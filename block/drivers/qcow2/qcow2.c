@@ -366,6 +366,9 @@ static const BlockDriverImage qcow2_image = {
     .co_get_specific_info = qcow2_co_get_specific_info,
     .co_check = qcow2_co_check,
     .co_measure = qcow2_co_measure,
+    .co_amend = qcow2_co_amend,
+    .amend_options = qcow2_amend_options,
+    .co_change_backing_file = qcow2_co_change_backing_file,
 };
 
 static BlockDriver bdrv_qcow2 = {

@@ -36,6 +36,13 @@ BlockMeasureInfo *coroutine_fn qcow2_co_measure(const BlockdevCreateOptions *opt
                                                 BlockDriverState *in, BdrvProgress *progress,
                                                 Error **errp);
 
+/* amend.c: BlockDriverImage.co_amend, .co_change_backing_file */
+int coroutine_fn qcow2_co_amend(BlockDriverState *bs, json_t *options, bool force,
+                                BdrvProgress *progress, Error **errp);
+int coroutine_fn qcow2_co_change_backing_file(BlockDriverState *bs, const char *file,
+                                              const char *format, Error **errp);
+extern const BdrvCreateOption qcow2_amend_options[];
+
 /* info.c */
 ImageInfoSpecific *coroutine_fn qcow2_co_get_specific_info(BlockDriverState *bs, Error **errp);
 
