@@ -54,7 +54,8 @@ int coroutine_fn block_copy_zeroes(const BlockCopy *copy, int64_t offset, int64_
         }
         if (ret != 1) {
             ret = bdrv_co_pwrite_zeroes(copy->target, offset, pnum,
-                                        copy->write_flags | BDRV_REQ_MAY_UNMAP);
+                                        (copy->write_flags & ~BDRV_REQ_WRITE_COMPRESSED) |
+                                            BDRV_REQ_MAY_UNMAP);
             if (ret < 0) {
                 return ret;
             }

@@ -19,6 +19,8 @@
  * CV4  Zeros are left out only where the target was promised to be zero (target_is_zero), or says so itself.
  *      With @above, what is below shows through in both, and is nobody's piece;
  *      but behind the end of @above the source has zeros, which the target may have no reason to have.
+ * CV5  To be compressed, pieces of data and of zeros end where clusters of the target do, or at the end: a cluster that
+ *      has some of both, or of two sources, is data.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -53,6 +55,7 @@ typedef struct Convert {
     BlockCopy copy;
     CopyPool *pool;
     int64_t chunk_bytes;
+    int64_t cluster_bytes; /* compressed: pieces are of whole ones, CV5; else 0 */
 
     /* Under ask_lock. */
     CoMutex ask_lock;
@@ -191,6 +194,24 @@ static int coroutine_fn learn_kind(Convert *c, size_t i)
     return 0;
 }
 
+/* CV5 */
+static int coroutine_fn learn(Convert *c, size_t i)
+{
+    int64_t end = c->begin[c->args->n_sources], from = c->cursor, whole;
+    int ret = learn_kind(c, i);
+
+    if (ret < 0 || !c->cluster_bytes || c->known_until >= end) {
+        return ret;
+    }
+    whole = QEMU_ALIGN_DOWN(c->known_until, c->cluster_bytes);
+    if (c->known_kind == PIECE_DATA || whole <= from) {
+        c->known_kind = PIECE_DATA;
+        whole = MIN(QEMU_ALIGN_UP(c->known_until, c->cluster_bytes), end);
+    }
+    c->known_until = whole;
+    return 0;
+}
+
 /* Locked.  Cuts the next piece off what is known. */
 static void cut_piece(Convert *c, size_t i, Piece *ret_piece)
 {
@@ -229,7 +250,7 @@ static int coroutine_fn count_data(Convert *c)
 
     c->total = 0;
     while (c->cursor < end && !image_is_cancelled(&c->args->watch)) {
-        int ret = learn_kind(c, source_at_cursor(c));
+        int ret = learn(c, source_at_cursor(c));
 
         if (ret < 0) {
             failed(c, ret, true, c->cursor);
@@ -254,7 +275,7 @@ static bool coroutine_fn take_piece(Convert *c, Piece *ret_piece)
         size_t i = source_at_cursor(c);
 
         if (c->cursor >= c->known_until) {
-            ret = learn_kind(c, i);
+            ret = learn(c, i);
         }
         if (ret < 0) {
             failed(c, ret, true, c->cursor);
@@ -309,19 +330,37 @@ static void coroutine_fn salvage(Convert *c, const Piece *piece, int64_t pos, in
     }
 }
 
+/* Of one source, or of what is between two. */
+static void coroutine_fn read_part(Convert *c, const Piece *piece, uint8_t *buf)
+{
+    int64_t length = blk_getlength(c->args->source[piece->source]);
+    int64_t n = MIN(piece->bytes, MAX(length - piece->source_offset, INT64_C(0)));
+    int ret = length < 0 ? (int)length : 0;
+
+    memset(buf + n, 0, piece->bytes - n);
+    if (ret == 0 && n > 0) {
+        ret = blk_co_pread(c->args->source[piece->source], piece->source_offset, n, buf, 0);
+    }
+    if (ret < 0 && c->args->salvage) {
+        salvage(c, piece, 0, n, buf, ret);
+    } else if (ret < 0) {
+        failed(c, ret, true, piece->source_offset);
+    }
+}
+
 static void coroutine_fn read_piece(Convert *c, const Piece *piece, uint8_t *buf)
 {
-    int ret;
+    Piece part = *piece;
 
     if (piece->kind == PIECE_ZERO) { /* to be written out */
         memset(buf, 0, piece->bytes);
         return;
     }
-    ret = blk_co_pread(c->args->source[piece->source], piece->source_offset, piece->bytes, buf, 0);
-    if (ret < 0 && c->args->salvage) {
-        salvage(c, piece, 0, piece->bytes, buf, ret);
-    } else if (ret < 0) {
-        failed(c, ret, true, piece->source_offset);
+    for (int64_t done = 0; done < piece->bytes; done += part.bytes) { /* CV5 */
+        part.bytes = MIN(piece->bytes - done, c->begin[part.source + 1] - piece->offset - done);
+        read_part(c, &part, buf + done);
+        part.source++;
+        part.source_offset = 0;
     }
 }
 
@@ -354,14 +393,19 @@ static int coroutine_fn write_zeroes(Convert *c, int64_t offset, int64_t bytes)
 
 static void coroutine_fn write_piece(Convert *c, const Piece *piece, const uint8_t *buf)
 {
+    BlockCopy plain = c->copy;
     int ret;
 
     if (is_over(c)) { /* CV3 */
         return;
     }
-    if (!buf) {
+    plain.write_flags &= ~BDRV_REQ_WRITE_COMPRESSED;
+    if (buf && c->cluster_bytes && piece->bytes % c->cluster_bytes &&
+        piece->offset + piece->bytes < c->copy.length) { /* part of a cluster of a longer target */
+        ret = block_copy_write(&plain, piece->offset, piece->bytes, buf);
+    } else if (!buf) {
         ret = write_zeroes(c, piece->offset, piece->bytes);
-    } else if (c->args->sparse_bytes > 0) {
+    } else if (c->copy.cluster_bytes > 0) {
         ret = block_copy_write(&c->copy, piece->offset, piece->bytes, buf);
     } else {
         ret = bdrv_co_pwrite(c->copy.target, piece->offset, piece->bytes, buf, c->copy.write_flags);
@@ -461,6 +505,27 @@ static void coroutine_fn work(void *opaque)
     image_team_leave(&c->team);
 }
 
+static int coroutine_fn learn_cluster(Convert *c, Error **errp)
+{
+    BlockDriverInfo info = {0};
+    int ret;
+
+    if (!c->args->compress) {
+        return 0;
+    }
+    if (!(blk_bs(c->args->target)->supported_write_flags & BDRV_REQ_WRITE_COMPRESSED)) {
+        error_setg(errp, "Compression not supported for this file format");
+        return -ENOTSUP;
+    }
+    ret = bdrv_co_get_info(blk_bs(c->args->target), &info);
+    if (ret < 0 || info.cluster_size == 0) {
+        error_setg(errp, "could not get block driver info");
+        return ret < 0 ? ret : -ENOTSUP;
+    }
+    c->cluster_bytes = info.cluster_size;
+    return 0;
+}
+
 static int prepare(Convert *c, Error **errp)
 {
     const ImageConvertArgs *args = c->args;
@@ -500,6 +565,7 @@ static int prepare(Convert *c, Error **errp)
                              : IMAGE_CHUNK_BYTES;
         ratelimit_set_speed(&c->limit, args->bytes_per_second, RATE_SLICE_NS);
     }
+    c->chunk_bytes = MAX(c->chunk_bytes, c->cluster_bytes);
     c->pool = copy_pool_new(blk_bs(args->target), c->chunk_bytes, args->requests);
     if (!copy_pool_has_memory(c->pool)) {
         error_setg(errp, "Not enough memory");
@@ -507,9 +573,10 @@ static int prepare(Convert *c, Error **errp)
     }
     c->copy = (BlockCopy){
         .target = blk_root(args->target),
-        .cluster_bytes = args->sparse_bytes,
+        .cluster_bytes = args->sparse_bytes ? MAX(args->sparse_bytes, c->cluster_bytes) : 0,
         .length = target_length,
-        .write_flags = blk_get_enable_write_cache(args->target) ? 0 : BDRV_REQ_FUA,
+        .write_flags = (blk_get_enable_write_cache(args->target) ? 0 : BDRV_REQ_FUA) |
+                       (args->compress ? BDRV_REQ_WRITE_COMPRESSED : 0),
         .target_is_zero = args->target_is_zero && args->sparse,
         .is_over = is_over,
         .opaque = c,
@@ -545,7 +612,10 @@ int coroutine_fn image_co_convert(const ImageConvertArgs *args, Error **errp)
     assert(!args->above || args->n_sources == 1);
     qemu_co_mutex_init(&c.ask_lock);
     qemu_co_queue_init(&c.turns);
-    ret = prepare(&c, errp);
+    ret = learn_cluster(&c, errp);
+    if (ret == 0) {
+        ret = prepare(&c, errp);
+    }
     if (ret == 0) {
         if (!args->count_data || count_data(&c) == 0) {
             for (unsigned i = 0; i < args->requests; i++) {

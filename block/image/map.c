@@ -70,6 +70,7 @@ static int coroutine_fn entry_at(BlockDriverState *bs, int64_t offset, int64_t b
         .present = status & BDRV_BLOCK_ALLOCATED,
         .zero = status & BDRV_BLOCK_ZERO,
         .data = status & BDRV_BLOCK_DATA,
+        .compressed = status & BDRV_BLOCK_COMPRESSED,
         .has_offset = has_offset,
         .offset = has_offset ? map : 0,
         .filename = has_offset && file ? file->filename : NULL,

@@ -43,6 +43,8 @@ typedef struct Qcow2Options {
     bool discard_no_unref;                                 /* a discard keeps the host cluster */
 } Qcow2Options;
 
+typedef struct Qcow2Compress Qcow2Compress;
+
 typedef struct Qcow2State {
     /* Fixed while open, or changed by who holds the disk's size (resize.c), or by a reopen, quiesced. */
     BlockDriverState *bs;
@@ -61,6 +63,7 @@ typedef struct Qcow2State {
     Qcow2Cache *l2;
     CoMutex table_lock; /* one at a time makes L2 tables, and changes the L1 table */
     CoMutex header_lock;
+    Qcow2Compress *compress; /* compress/'s */
 
     /* Since the first change; NULL before, and after the image was settled. */
     Qcow2Cache *blocks;
@@ -215,6 +218,21 @@ int coroutine_fn qcow2_co_change_header(Qcow2State *s, Qcow2HeaderChange *change
 /* options.c */
 int qcow2_options(const Qcow2State *s, const BlockdevOptionsQcow2 *o, int open_flags,
                   Qcow2Options *ret, Error **errp);
+
+/* compress/ */
+
+/* @bytes of the compressed cluster that has @offset, of which @word is the entry; for who holds a range there. */
+int coroutine_fn qcow2_co_read_compressed(Qcow2State *s, uint64_t word, int64_t offset,
+                                          int64_t bytes, QEMUIOVector *qiov, size_t qiov_offset);
+/*
+ * qcow2_co_write_compressed() - whole clusters, of which the disk's last may be less; what does not shrink is written plain
+ *
+ * For who holds the disk's size.  -EINVAL: parts of clusters; -ENOTSUP: data has a file of its own.
+ */
+int coroutine_fn qcow2_co_write_compressed(Qcow2State *s, int64_t offset, int64_t bytes,
+                                           QEMUIOVector *qiov, size_t qiov_offset);
+/* What is taken for compressed data to come is given back. */
+void qcow2_compress_settle(Qcow2State *s);
 
 /* guard/: damage */
 

@@ -18,6 +18,7 @@
 #include "aio/aio.h"
 #include "block/drivers/drivers.h"
 #include "block/drivers/qcow2/check/check.h"
+#include "block/drivers/qcow2/compress/compress.h"
 #include "block/drivers/qcow2/image/image.h"
 #include "block/drivers/qcow2/qcow2-int.h"
 #include "block/io/io.h"
@@ -181,6 +182,7 @@ static void init_state(BlockDriverState *bs, Qcow2State *s)
     QTAILQ_INIT(&s->ranges);
     qemu_co_mutex_init(&s->table_lock);
     qemu_co_mutex_init(&s->header_lock);
+    s->compress = qcow2_compress_new();
     qemu_co_mutex_init(&s->begin_lock);
     qemu_co_rwlock_init(&s->changing);
     qemu_co_queue_init(&s->commit_queue);
@@ -197,6 +199,7 @@ static void free_state(Qcow2State *s)
     qcow2_header_clear(&s->header);
     qemu_co_mutex_destroy(&s->table_lock);
     qemu_co_mutex_destroy(&s->header_lock);
+    qcow2_compress_delete(s->compress);
     qemu_co_mutex_destroy(&s->begin_lock);
     qemu_co_rwlock_destroy(&s->changing);
     qemu_co_queue_destroy(&s->commit_queue);
@@ -249,7 +252,8 @@ static void qcow2_refresh_limits(BlockDriverState *bs)
     bs->bl.request_alignment = 1;
     bs->bl.pwrite_zeroes_alignment = qcow2_subcluster_size(&s->g);
     bs->bl.pdiscard_alignment = qcow2_cluster_size(&s->g);
-    bs->supported_write_flags = BDRV_REQ_WRITE_UNCHANGED;
+    bs->supported_write_flags =
+        BDRV_REQ_WRITE_UNCHANGED | (s->g.external_data ? 0 : BDRV_REQ_WRITE_COMPRESSED);
     bs->supported_zero_flags = BDRV_REQ_WRITE_UNCHANGED | BDRV_REQ_MAY_UNMAP | BDRV_REQ_NO_FALLBACK;
     bs->supported_truncate_flags = BDRV_REQ_ZERO_WRITE;
 }
@@ -374,6 +378,7 @@ static const BlockDriverImage qcow2_image = {
 static BlockDriver bdrv_qcow2 = {
     .format_name = "qcow2",
     .supports_backing = true,
+    .supports_compression = true,
     .instance_size = sizeof(Qcow2State),
     .life = &qcow2_life,
     .data = &qcow2_data,

@@ -29,7 +29,7 @@ static int coroutine_fn read_run(Qcow2State *s, const Qcow2Where *w, int64_t off
     case QCOW2_DATA:
         return bdrv_co_preadv_part(s->data, w->host, w->bytes, qiov, qiov_offset, flags);
     default:
-        return -ENOTSUP; /* compressed */
+        return qcow2_co_read_compressed(s, w->word, offset, w->bytes, qiov, qiov_offset);
     }
 }
 
@@ -105,7 +105,7 @@ static int coroutine_fn status(Qcow2State *s, int64_t offset, int64_t bytes, int
     case QCOW2_DATA:
         return BDRV_BLOCK_DATA | BDRV_BLOCK_OFFSET_VALID;
     default:
-        return BDRV_BLOCK_DATA;
+        return BDRV_BLOCK_DATA | BDRV_BLOCK_COMPRESSED;
     }
 }
 

@@ -249,7 +249,9 @@ int coroutine_fn qcow2_co_pwritev(BlockDriverState *bs, int64_t offset, int64_t 
     int ret = qcow2_co_change_begin(s, offset, bytes);
 
     if (ret == 0) {
-        ret = qcow2_co_write(s, offset, bytes, qiov, qiov_offset);
+        ret = flags & BDRV_REQ_WRITE_COMPRESSED
+                  ? qcow2_co_write_compressed(s, offset, bytes, qiov, qiov_offset)
+                  : qcow2_co_write(s, offset, bytes, qiov, qiov_offset);
         qcow2_co_change_end(s);
     }
     return ret;

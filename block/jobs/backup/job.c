@@ -227,7 +227,7 @@ static int check_nodes(const BackupJobArgs *args, Error **errp)
     if (block_copy_check_views(args->source, args->target, errp) < 0) {
         return -EBUSY;
     }
-    if (args->compress) {
+    if (args->compress && !(args->target->supported_write_flags & BDRV_REQ_WRITE_COMPRESSED)) {
         error_setg(errp, "Compression is not supported for this drive %s",
                    bdrv_get_device_or_node_name(args->target));
         return -ENOTSUP;
@@ -331,6 +331,7 @@ static void fill_in(BackupBlockJob *job, const BackupJobArgs *args)
         .target = job->target,
         .cluster_bytes = job->cluster_size,
         .length = job->len,
+        .write_flags = args->compress ? BDRV_REQ_WRITE_COMPRESSED : 0,
     };
     backup_pace_init(&job->pace,
                      &(BackupPaceConfig){.cluster_bytes = job->cluster_size,

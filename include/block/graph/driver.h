@@ -51,7 +51,8 @@ enum {
     BDRV_BLOCK_RAW = 0x08,          /* internal: ask *file at *map */
     BDRV_BLOCK_ALLOCATED = 0x10,    /* decided by this node, not by its backing */
     BDRV_BLOCK_EOF = 0x20,
-    BDRV_BLOCK_RECURSE = 0x40, /* internal: data of *file may be zeros too, worth asking */
+    BDRV_BLOCK_COMPRESSED = 0x80, /* with DATA: stored compressed, at no offset */
+    BDRV_BLOCK_RECURSE = 0x40,    /* internal: data of *file may be zeros too, worth asking */
 };
 
 /* Opening and closing.  Main thread; the node is not in use yet, or quiesced. */
@@ -320,6 +321,8 @@ typedef struct BlockDriver {
     bool is_filter;          /* shows its one FILTERED child unchanged */
     bool is_protocol;        /* has no child: the end of a tree */
     bool supports_backing;
+    bool
+        supports_compression; /* images of it take BDRV_REQ_WRITE_COMPRESSED, unless a node says otherwise */
     bool tells_events; /* bdrv_co_debug_event() says what each request to its file is for */
     size_t instance_size;
     const BlockDriverLife *life;

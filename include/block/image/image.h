@@ -117,6 +117,8 @@ typedef struct ImageConvertArgs {
      * where in the sources the copy is.
      */
     bool count_data;
+    /* Data is written compressed, by whole clusters: the target can do that. */
+    bool compress;
     /* Let the system copy data, where it can, without looking for zeros in it. */
     bool copy_range;
 } ImageConvertArgs;

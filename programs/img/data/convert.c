@@ -61,7 +61,7 @@ static const ImgOption options[] = {
     {'r', "rate", "RATE", "no more bytes a second than this"},
     {OPT_SALVAGE, "salvage", NULL,
      "go on where the source cannot be read; zeros are written there"},
-    {'c', "compress", NULL, "refused: there is no format that compresses"},
+    {'c', "compress", NULL, "compress what is written (qcow2)"},
     {'C', "copy-range-offloading", NULL, "let the system copy, where it can"},
     {'l', "source-snapshot", "SNAPSHOT", "refused: there is no format with internal snapshots"},
     {OPT_BITMAPS, "bitmaps", NULL, "copy persistent dirty bitmaps, too"},
@@ -150,6 +150,7 @@ static int coroutine_fn copy(Convert *convert, BlockBackend *const *sources, Blo
         .status_lost = convert->quiet ? NULL : tell_status_lost,
         .watch = img_image_watch(),
         .count_data = convert->progress || convert->salvage, /* as people know it: told twice */
+        .compress = convert->compress,
         .copy_range = convert->copy_range,
     };
     BlockDriverState *below = bdrv_backing_chain_next(blk_bs(target));
@@ -342,9 +343,6 @@ static const char *why_not_at_all(const Convert *convert)
     if (convert->copy_range && convert->salvage) {
         return "Cannot use copy offloading in salvaging mode";
     }
-    if (convert->compress) {
-        return "Compression not supported for this file format";
-    }
     return NULL;
 }
 
@@ -370,6 +368,10 @@ static bool check_target(const Convert *convert)
 
     if (!drv && !convert->target_image.image_opts) {
         error_report("Unknown file format '%s'", target->format);
+        return false;
+    }
+    if (convert->compress && drv && !drv->supports_compression) {
+        error_report("Compression not supported for this file format");
         return false;
     }
     if (target->backing && !convert->no_create && !drv->supports_backing) {

@@ -157,6 +157,7 @@ int coroutine_fn qcow2_co_settle(Qcow2State *s)
     if (!s->alloc) {
         return 0;
     }
+    qcow2_compress_settle(s);
     do {
         ret = s->failed || s->corrupt ? -EIO : qcow2_co_commit(s);
     } while (ret == 0 && qcow2_alloc_has_given_back(s->alloc));
