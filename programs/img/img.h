@@ -17,21 +17,17 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include "block/backend/backend.h"
+#include "programs/common/completion.h"
 #include "programs/common/image.h"
 #include "util/error.h"
 
 /* options.c: the options of a command, in a table from which help is printed, too. */
 
-typedef struct ImgOption {
-    int code;         /* the letter, or a value from IMG_OPT_FIRST on */
-    const char *name; /* "format" for --format */
-    const char *arg;  /* "FMT"; NULL: a switch */
-    const char *help; /* a phrase; lines after the first are indented by the printer */
-} ImgOption;
+typedef ToolOption ImgOption;
 
 /* Options without a letter that several commands have; a command's own begin at IMG_OPT_FIRST_OWN. */
 enum {
-    IMG_OPT_FIRST = 256,
+    IMG_OPT_FIRST = TOOL_OPT_FIRST,
     IMG_OPT_IMAGE_OPTS,
     IMG_OPT_OUTPUT,
     IMG_OPT_OBJECT, /* of every command: img_args_next() takes it */

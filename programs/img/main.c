@@ -43,6 +43,8 @@ static void print_help(void)
            "  -V, --version          show the version and exit\n"
            "  -T, --trace [[enable=]<pattern>][,events=<file>][,file=<file>]\n"
            "                         trace events that match; '--trace help' lists them\n"
+           "      --completion bash|zsh\n"
+           "                         print what the shell completes command lines with\n"
            "\n"
            "Commands ('%s COMMAND --help' for more about one):\n"
            "\n",
@@ -65,6 +67,20 @@ static const ImgCommand *find_command(const char *name)
         }
     }
     return NULL;
+}
+
+static int print_completion(const char *shell)
+{
+    ToolCommand all[G_N_ELEMENTS(commands) + 1] = {0};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        all[i] = (ToolCommand){commands[i]->name, commands[i]->summary, commands[i]->options};
+    }
+    if (!completion_print(shell, error_get_progname(), all, NULL)) {
+        error_report("No completion for the shell '%s'", shell);
+        return print_try_help();
+    }
+    return EXIT_SUCCESS;
 }
 
 static int run_command(int argc, char **argv)
@@ -103,6 +119,7 @@ int main(int argc, char **argv)
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
         {"trace", required_argument, NULL, 'T'},
+        {"completion", required_argument, NULL, TOOL_OPT_FIRST},
         {0},
     };
     int c, r;
@@ -119,6 +136,8 @@ int main(int argc, char **argv)
         case 'V':
             print_version();
             return EXIT_SUCCESS;
+        case TOOL_OPT_FIRST:
+            return print_completion(optarg);
         case 'T':
             r = trace_option(optarg);
             if (r != 0) {

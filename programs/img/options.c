@@ -7,9 +7,6 @@
 #include "programs/common/object-option.h"
 #include "programs/img/img.h"
 
-/* Columns: options that are longer have their help on the next line. */
-#define HELP_COLUMN 27
-
 typedef struct ImgArgsParser {
     struct option *options; /* ends with zeros */
     GString *letters;
@@ -60,35 +57,19 @@ void img_args_clear(ImgArgs *args)
     }
 }
 
-static void print_option(int letter, const char *name, const char *arg, const char *help)
-{
-    g_autofree char *left = NULL;
-    g_auto(GStrv) lines = g_strsplit(help, "\n", -1);
-    g_autofree char *first =
-        letter < IMG_OPT_FIRST ? g_strdup_printf("-%c, ", letter) : g_strdup("    ");
-    size_t i = 0;
-
-    left = g_strdup_printf("  %s--%s%s%s", first, name, arg ? " " : "", arg ? arg : "");
-    if (strlen(left) + 1 < HELP_COLUMN) {
-        printf("%-*s%s\n", HELP_COLUMN, left, lines[i++]);
-    } else {
-        printf("%s\n", left);
-    }
-    for (; lines[i]; i++) {
-        printf("%*s%s\n", HELP_COLUMN, "", lines[i]);
-    }
-}
-
 static void print_help(const ImgCommand *command)
 {
+    static const ImgOption help = {'h', "help", NULL, "show this help and exit"};
+    static const ImgOption object = {IMG_OPT_OBJECT, "object", "TYPE,id=ID[,...]",
+                                     "an object that the image needs: a secret, a throttle-group"};
+
     printf("Usage: %s %s [OPTIONS] %s\n%s.\n\n", error_get_progname(), command->name,
            command->operands, command->summary);
-    print_option('h', "help", NULL, "show this help and exit");
+    tool_option_print(&help);
     for (const ImgOption *o = command->options; o->name; o++) {
-        print_option(o->code, o->name, o->arg, o->help);
+        tool_option_print(o);
     }
-    print_option(IMG_OPT_OBJECT, "object", "TYPE,id=ID[,...]",
-                 "an object that the image needs: a secret, a throttle-group");
+    tool_option_print(&object);
 }
 
 static void print_try_help(const ImgArgs *args)

@@ -12,12 +12,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "programs/common/completion.h"
 #include "programs/common/drivers.h"
 #include "programs/common/object-option.h"
 #include "programs/common/trace-option.h"
 #include "programs/io/io.h"
 
-enum { OPT_OBJECT = 256, OPT_IMAGE_OPTS };
+enum { OPT_OBJECT = TOOL_OPT_FIRST, OPT_IMAGE_OPTS, OPT_COMPLETION };
 
 typedef struct Options {
     IoOpen open;
@@ -25,57 +26,63 @@ typedef struct Options {
     GPtrArray *commands; /* of the argv's */
 } Options;
 
-static const struct option long_options[] = {
-    {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'V'},
-    {"cmd", required_argument, NULL, 'c'},
-    {"format", required_argument, NULL, 'f'},
-    {"read-only", no_argument, NULL, 'r'},
-    {"snapshot", no_argument, NULL, 's'},
-    {"nocache", no_argument, NULL, 'n'},
-    {"copy-on-read", no_argument, NULL, 'C'},
-    {"misalign", no_argument, NULL, 'm'},
-    {"native-aio", no_argument, NULL, 'k'},
-    {"aio", required_argument, NULL, 'i'},
-    {"cache", required_argument, NULL, 't'},
-    {"discard", required_argument, NULL, 'd'},
-    {"trace", required_argument, NULL, 'T'},
-    {"force-share", no_argument, NULL, 'U'},
-    {"object", required_argument, NULL, OPT_OBJECT},
-    {"image-opts", no_argument, NULL, OPT_IMAGE_OPTS},
+static const ToolOption options[] = {
+    {OPT_OBJECT, "object", "TYPE,id=ID[,...]",
+     "an object that the image needs: a secret, a throttle-group"},
+    {OPT_IMAGE_OPTS, "image-opts", NULL, "FILE is options, as driver=raw,file.filename=disk.img"},
+    {'c', "cmd", "COMMAND",
+     "run a command; more of them run in their order.  Without\n"
+     "any, the lines of the standard input are commands"},
+    {'f', "format", "FMT", "format of the image (probed)"},
+    {'r', "read-only", NULL, "only to be read"},
+    {'s', "snapshot", NULL, "what is written goes to a scratch file that is forgotten"},
+    {'n', "nocache", NULL, "the same as -t none"},
+    {'C', "copy-on-read", NULL, "what is read from a backing file is kept in the image"},
+    {'m', "misalign", NULL, "buffers lie beside what the storage would like"},
+    {'k', "native-aio", NULL, "the same as -i native"},
+    {'i', "aio", "MODE", "threads, native or io_uring"},
+    {'t', "cache", "MODE", "none, writeback (the default), unsafe, writethrough or\ndirectsync"},
+    {'d', "discard", "MODE", "unmap (the default) or ignore"},
+    {'T', "trace", "[[enable=]<pattern>][,events=<file>][,file=<file>]",
+     "trace events that match; '--trace help' lists them"},
+    {'U', "force-share", NULL, "open the image also while another program writes it"},
+    {OPT_COMPLETION, "completion", "bash|zsh", "print what the shell completes command lines with"},
+    {'h', "help", NULL, "show this help and exit"},
+    {'V', "version", NULL, "show the version and exit"},
     {0},
 };
 
-static void print_help(FILE *to)
+static void print_help(void)
 {
-    fprintf(
-        to,
-        "Usage: %s [OPTIONS]... [-c COMMAND]... [FILE]\n"
-        "Makes requests to an image, one by one.\n"
-        "\n"
-        "      --object OBJECT     make an object that the image's options name\n"
-        "      --image-opts        FILE is options, as driver=raw,file.filename=disk.img\n"
-        "  -c, --cmd COMMAND       run a command; more of them run in their order.  Without any,\n"
-        "                          the lines of the standard input are commands\n"
-        "  -f, --format FMT        format of the image (probed)\n"
-        "  -r, --read-only         only to be read\n"
-        "  -s, --snapshot          what is written goes to a scratch file that is forgotten\n"
-        "  -n, --nocache           the same as -t none\n"
-        "  -C, --copy-on-read      what is read from a backing file is kept in the image\n"
-        "  -m, --misalign          buffers lie beside what the storage would like\n"
-        "  -k, --native-aio        the same as -i native\n"
-        "  -i, --aio MODE          threads, native or io_uring\n"
-        "  -t, --cache MODE        none, writeback (the default), unsafe, writethrough or\n"
-        "                          directsync\n"
-        "  -d, --discard MODE      unmap (the default) or ignore\n"
-        "  -T, --trace [[enable=]<pattern>][,events=<file>][,file=<file>]\n"
-        "                          trace events that match; '--trace help' lists them\n"
-        "  -U, --force-share       open the image also while another program writes it\n"
-        "  -h, --help              show this help and exit\n"
-        "  -V, --version           show the version and exit\n"
-        "\n"
-        "'%s -c help' lists the commands.\n",
-        error_get_progname(), error_get_progname());
+    printf("Usage: %s [OPTIONS]... [-c COMMAND]... [FILE]\n"
+           "Makes requests to an image, one by one.\n"
+           "\n",
+           error_get_progname());
+    for (const ToolOption *o = options; o->name; o++) {
+        tool_option_print(o);
+    }
+    printf("\n'%s -c help' lists the commands.\n", error_get_progname());
+}
+
+static int print_try_help(void)
+{
+    fprintf(stderr, "Try '%s --help' for more info\n", error_get_progname());
+    return EXIT_FAILURE;
+}
+
+static int print_completion(const char *shell)
+{
+    const ToolCommand all[] = {{.options = options}, {0}};
+    g_autoptr(GString) names = g_string_new("help");
+
+    for (const IoCommand *const *c = io_commands; *c; c++) {
+        g_string_append_printf(names, " %s", (*c)->name);
+    }
+    if (!completion_print(shell, error_get_progname(), all, names->str)) {
+        error_report("No completion for the shell '%s'", shell);
+        return print_try_help();
+    }
+    return EXIT_SUCCESS;
 }
 
 /* Of --trace and --object, which may be "help".  -1: go on; else the exit status. */
@@ -96,7 +103,7 @@ static int take_option(Options *o, int c, const char *value)
 {
     switch (c) {
     case 'h':
-        print_help(stdout);
+        print_help();
         return EXIT_SUCCESS;
     case 'V':
         printf("%s version %s\n", error_get_progname(), QBLK_VERSION);
@@ -118,24 +125,43 @@ static int take_option(Options *o, int c, const char *value)
         o->image_opts = true;
         return -1;
     case '?':
-        print_help(stderr);
-        return EXIT_FAILURE;
+        return print_try_help();
+    case OPT_COMPLETION:
+        return print_completion(value);
     default:
         return io_open_option(&o->open, c, value) ? -1 : EXIT_FAILURE;
     }
 }
 
+/* What getopt needs, from the table. */
+static struct option *long_options(GString *letters)
+{
+    struct option *all = g_new0(struct option, G_N_ELEMENTS(options));
+
+    for (size_t i = 0; options[i].name; i++) {
+        const ToolOption *o = &options[i];
+
+        all[i] = (struct option){
+            .name = o->name, .has_arg = o->arg ? required_argument : no_argument, .val = o->code};
+        if (o->code < TOOL_OPT_FIRST) {
+            g_string_append_printf(letters, "%c%s", o->code, o->arg ? ":" : "");
+        }
+    }
+    return all;
+}
+
 static int parse(Options *o, int argc, char **argv)
 {
+    g_autoptr(GString) letters = g_string_new(NULL);
+    g_autofree struct option *all = long_options(letters);
     int c, status = -1;
 
-    while (status < 0 &&
-           (c = getopt_long(argc, argv, "hVc:d:f:rsnCmki:t:T:U", long_options, NULL)) != -1) {
+    while (status < 0 && (c = getopt_long(argc, argv, letters->str, all, NULL)) != -1) {
         status = take_option(o, c, optarg);
     }
     if (status < 0 && optind < argc - 1) {
-        print_help(stderr);
-        return EXIT_FAILURE;
+        error_report("Expecting one image file name");
+        return print_try_help();
     }
     if (status < 0 && o->image_opts && o->open.image.format) {
         error_report("--image-opts and -f are mutually exclusive");
