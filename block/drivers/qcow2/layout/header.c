@@ -562,7 +562,9 @@ static void put(Cursor *c, const void *data, uint32_t bytes)
         c->full = true;
         return;
     }
-    memcpy(c->buf + c->at, data, bytes);
+    if (bytes > 0) { /* an empty extension has no data at all */
+        memcpy(c->buf + c->at, data, bytes);
+    }
     c->at += bytes;
 }
 
