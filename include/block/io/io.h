@@ -99,6 +99,8 @@ int coroutine_fn bdrv_co_pwrite_zeroes(BdrvChild *child, int64_t offset, int64_t
                                        BdrvRequestFlags flags);
 int coroutine_fn bdrv_co_pdiscard(BdrvChild *child, int64_t offset, int64_t bytes);
 int coroutine_fn bdrv_co_flush(BlockDriverState *bs);
+/* The same for the end of @bs: only what this process has written to is flushed (F4 in block/io/flush.c). */
+int coroutine_fn bdrv_co_flush_written(BlockDriverState *bs);
 /* Control path flavour of resize: needs BLK_PERM_RESIZE. */
 int coroutine_fn bdrv_co_truncate(BdrvChild *child, int64_t offset, bool exact,
                                   PreallocMode prealloc, BdrvRequestFlags flags, Error **errp);
