@@ -51,7 +51,8 @@ static void coroutine_fn flush_entry(void *opaque)
     if (!in_aio_context(f->home)) {
         aio_co_reschedule_self(f->home);
     }
-    bdrv_co_flush_written(f->bs); /* nobody is left to tell of an error; users who care have flushed */
+    bdrv_co_flush_written(
+        f->bs); /* nobody is left to tell of an error; users who care have flushed */
     if (!in_aio_context(qemu_get_aio_context())) {
         aio_co_reschedule_self(qemu_get_aio_context());
     }
